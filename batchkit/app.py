@@ -1,0 +1,138 @@
+"""BatchEndpoint: the straight line from one POST to its results, and the ways to mount it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from starlette.applications import Starlette
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from batchkit.admission import admit
+from batchkit.dispatch import collect, dispatch, enter
+from batchkit.errors import BatchError
+from batchkit.frame import Frame, frame
+from batchkit.guard import Guard
+from batchkit.marks import not_batchable
+from batchkit.model import Batch
+from batchkit.request import ClientGone, read
+from batchkit.resolve import Resolver
+from batchkit.settings import Settings
+from batchkit.wire import decode, encode
+
+__all__ = ["BatchEndpoint"]
+
+HostApp = TypeVar("HostApp", bound="Starlette | Router")
+
+
+@not_batchable
+class BatchEndpoint(Settings):
+    """A ``POST /batch`` for an ASGI app, as Asana has it: up to ten actions in one request, each run as a request of its own.
+
+    A plain ASGI app; ``mount_to`` is the way to put it into a Starlette or FastAPI app. Its keywords are all its
+    configuration, see ``Settings`` for their checks:
+
+    ``host``: the app that actions are sent to; default: the app it is mounted to. Name it where that app is wrapped after its
+    construction (``Auth(app)``) or mounted in another one, or actions would skip what is around it.
+    ``base_path``: what ``relative_path`` is relative to; default: the parent of the batch URL.
+    ``dialect``: ``"asana"`` (bodies in a ``data`` envelope, ``opt_fields``), or ``"plain"``.
+    ``policy``: ``"marked"``: only routes marked ``@batchable`` run; ``"all"``: all but ``@not_batchable`` and ``exclude``.
+    ``exclude``: route templates, ``[METHOD ]template``, ``/*`` at the end for all below.
+    ``cost_hook``: async function of a ``Batch``, or an async context manager of it, called once before anything runs.
+    ``plugins``: see ``Plugin``.
+    ``max_actions``: of one batch. ``max_body_size``: of the POST, ``max_result_size``: of one result, in bytes.
+    ``action_timeout``: seconds until an action is answered 504.
+    ``require_json``: False also takes other media types, and with them cross-site form posts.
+    ``result_headers``: header fields that results show besides the usual ones, or ``"*"``.
+    ``help``: a text for the ``help`` of every error.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._guard: Guard | None = None
+        self._resolver: Resolver | None = None
+        self._mounted_to: Starlette | Router | None = None
+        self._around_actions: ASGIApp | None = None
+        for plugin in reversed(self.plugins):
+            if hasattr(plugin, "action"):
+                self._around_actions = plugin.action(self._around_actions or enter)
+
+    def mount_to(self, app: HostApp, path: str = "/batch") -> HostApp:
+        """Serve batches at exactly ``path`` of ``app``, a Starlette or FastAPI app or a Router, and return ``app``.
+
+        Actions then start with the lifespan state and nothing else as ``request.state``, and a guard at the host's router
+        refuses an action whose path, method or host a middleware has changed (contract sections 2 and 4).
+
+        Raises TypeError for another kind of app, ValueError for a path that no request can have, RuntimeError for a second
+        mount.
+        """
+        if not isinstance(app, Starlette | Router):
+            raise TypeError(f"mount_to: {app!r} is no Starlette app and no Router; mount the endpoint by hand with host=…")
+        if self._mounted_to is not None:
+            raise RuntimeError("mount_to: this BatchEndpoint is already mounted; make a second one")
+        if not path.startswith("/") or path == "/":
+            raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
+        host = self.host if isinstance(self.host, Starlette | Router) else app
+        router = _router(host)
+        self._guard = router.middleware_stack = Guard(router, self.help)
+        # First, so that no catch-all of the host can take its path.
+        _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
+        self._mounted_to = app
+        self._resolver = Resolver(host, self.host or app, self, guarded=True)
+        return app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            return
+        try:
+            await self._run(scope, receive, send)
+        except BatchError as error:
+            await _send(send, error.status_code, [error.content(self.help)], error.raw_headers)
+        except ClientGone:
+            return
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        batch = Batch(scope, decode(await read(scope, receive, self), self))
+        inherited = self._frame(scope)
+        self._resolver_for(scope).resolve(batch, inherited)
+        async with AsyncExitStack() as stack:
+            await admit(batch, self, stack)
+            async with dispatch(batch, self._around_actions, receive, self) as running:
+                results = await collect(running)
+                await _send(send, 200, *encode(results, self))
+
+    def _frame(self, scope: Scope) -> Frame:
+        in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
+        return frame(scope, self._guard.state if self._guard else None, self.base_path, nested=not in_host)
+
+    def _resolver_for(self, scope: Scope) -> Resolver:
+        app = self.host if isinstance(self.host, Starlette | Router) else scope.get("app")
+        if self._guard is None and (self._resolver is None or self._resolver.app is not app):
+            if not isinstance(app, Starlette | Router) or (self.host is None and scope.get("router") is not _router(app)):
+                raise RuntimeError(
+                    "batchkit cannot tell which app its actions should go to: use BatchEndpoint(…).mount_to(app, '/batch'), "
+                    "or name the outermost app, with all its middleware: BatchEndpoint(host=app, …)"
+                )
+            self._resolver = Resolver(app, self.host or app, self, guarded=False)
+        assert self._resolver is not None
+        return self._resolver
+
+
+def _router(app: Starlette | Router) -> Router:
+    return app.router if isinstance(app, Starlette) else app
+
+
+async def _send(send: Send, status: int, pieces: Sequence[bytes], fields: Iterable[tuple[bytes, bytes]]) -> None:
+    content = b"".join(pieces)
+    headers = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"content-length", b"%d" % len(content)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *fields,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,105 @@
+"""The content of one answer: its coding undone, and its place in the JSON of the batch's answer (contract section 5)."""
+
+from __future__ import annotations
+
+import binascii
+import zlib
+from functools import lru_cache
+
+import msgspec
+from msgspec import Struct
+
+from batchkit.errors import ResultTooLarge
+
+__all__ = ["Rendering", "is_json", "is_json_type", "media_type", "render", "undo_coding"]
+
+_TEXT_TYPES = frozenset(
+    {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}
+)
+
+_json = msgspec.json.Decoder(msgspec.Raw)
+_encode = msgspec.json.Encoder().encode
+
+
+class Rendering(Struct, frozen=True, gc=False):
+    """``json`` is what stands as ``body``; ``encoding`` is ``base64`` for binary content; ``as_json`` where it was JSON."""
+
+    json: bytes
+    encoding: str | None = None
+    as_json: bool = False
+
+
+EMPTY = Rendering(b"{}", as_json=True)
+
+
+def media_type(content_type: bytes) -> tuple[str, str | None]:
+    """The media type and the charset of a ``Content-Type``, both in lower case; the charset None where absent."""
+    essence, *parameters = content_type.decode("latin-1").lower().split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset":
+            return essence.strip(), value.strip().strip('"')
+    return essence.strip(), None
+
+
+def is_json_type(essence: str) -> bool:
+    """Whether a media type in lower case is ``application/json`` or ``application/*+json``."""
+    return essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json"))
+
+
+def is_json(content: bytes) -> bool:
+    """Whether ``content`` is JSON (RFC 8259) in valid UTF-8, without lone surrogates, so that it may stand in other JSON."""
+    try:
+        # msgspec checks escapes and structure of what it keeps raw, but not its UTF-8.
+        if not content.isascii():
+            content.decode()
+        _json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def undo_coding(coding: bytes, content: bytes, limit: int) -> bytes | None:
+    """``content`` without its gzip or deflate ``Content-Encoding``; None for another coding, or broken content.
+
+    Raises ResultTooLarge where more than ``limit`` bytes come out.
+    """
+    if coding.strip().lower() not in (b"gzip", b"x-gzip", b"deflate"):
+        return None
+    # 32 + wbits: zlib tells gzip from deflate by the header.
+    decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS)
+    try:
+        plain = decompressor.decompress(content, limit + 1)
+    except zlib.error:
+        return None
+    if len(plain) > limit:
+        raise ResultTooLarge(f"The result is larger than {limit:,} bytes")
+    return plain if decompressor.eof and not decompressor.unused_data else None
+
+
+def render(content_type: bytes, coding: bytes, content: bytes) -> Rendering:
+    """How ``content`` stands in JSON: JSON as it is, byte for byte, text as a string, anything else as base64.
+
+    ``content_type`` and ``coding`` are the values of ``Content-Type`` and ``Content-Encoding``, empty where absent.
+    """
+    if not content:
+        return EMPTY
+    calls_itself_json, charset = _kind(content_type)
+    if not coding:
+        if calls_itself_json and is_json(content):
+            return Rendering(content, None, True)
+        if charset is not None:
+            try:
+                return Rendering(_encode(content.decode(charset)))
+            except (LookupError, ValueError):
+                pass
+    return Rendering(b'"' + binascii.b2a_base64(content, newline=False) + b'"', "base64")
+
+
+@lru_cache(maxsize=64)
+def _kind(content_type: bytes) -> tuple[bool, str | None]:
+    """Whether the content calls itself JSON, and the charset to read it in as text, None where it is not text."""
+    essence, charset = media_type(content_type)
+    calls_itself_json = is_json_type(essence)
+    textual = calls_itself_json or charset or not essence or essence.startswith("text/") or essence.endswith("+xml")
+    return calls_itself_json, (charset or "utf-8") if textual or essence in _TEXT_TYPES else None

@@ -1,0 +1,116 @@
+"""Runs the exchanges of a batch together: one task each, deadlines, isolation (contract section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import CancelScope, Event, TaskHandle, create_task_group, current_time
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from batchkit.errors import ActionTimedOut
+from batchkit.exchange import Exchange
+from batchkit.model import ACTION_KEY, Batch, Result
+from batchkit.settings import Settings
+
+__all__ = ["Dispatch", "collect", "dispatch", "enter"]
+
+
+async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+    """The innermost app below the plugins' middleware, which is built once: goes to what answers this action."""
+    app: ASGIApp = scope[ACTION_KEY].app
+    await app(scope, receive, send)
+
+
+class Dispatch:
+    """The running exchanges of one batch: the ``Conversation`` that each of them is part of."""
+
+    def __init__(self, batch: Batch, app: ASGIApp | None, receive: Receive, settings: Settings, tasks: TaskGroup) -> None:
+        self.batch = batch
+        self.limit = settings.max_result_size
+        self.help = settings.help
+        self.default_timeout = settings.action_timeout
+        self.complete: Event | None = None
+        self.over = False
+        self._receive = receive
+        self._tasks = tasks
+        self._reader: TaskHandle[None] | None = None
+        self._gone: Event | None = None
+        self.exchanges = [Exchange(action, app or action.app, self) for action in batch.actions if action.app is not None]
+        self.pending = self.running = len(self.exchanges)
+
+    def completed(self) -> None:
+        """An action has got its result."""
+        self.pending -= 1
+        if self.pending == 0 and self.complete is not None:
+            self.complete.set()
+
+    def ended(self) -> None:
+        """The work of an action has ended: nobody is left to ask for the disconnect after the last."""
+        self.running -= 1
+        if self.running == 0 and self._reader is not None:
+            self._reader.cancel()
+
+    async def disconnected(self) -> None:
+        """Wait until the client is gone or the batch is answered."""
+        if self._gone is None:
+            # One reader of the batch's receive, whoever asks; and none where nobody asks, as in most batches.
+            self._gone = Event()
+            if not self.over:
+                self._reader = self._tasks.start_soon(self._read_disconnect, name="batchkit disconnect")
+        if not self.over:
+            await self._gone.wait()
+
+    def leave(self) -> None:
+        """The client is gone, or answered: there is nobody left to work for."""
+        self.over = True
+        if self._gone is not None:
+            self._gone.set()
+
+    def timeout(self, exchange: Exchange) -> float:
+        """The seconds that the action of ``exchange`` has."""
+        return exchange.action.timeout or self.default_timeout
+
+    def expire(self, timeout: float) -> None:
+        """Answer 504 for every action that has no result after ``timeout`` seconds, which were all it had."""
+        for exchange in self.exchanges:
+            if exchange.action.result is None and self.timeout(exchange) <= timeout:
+                exchange.end(ActionTimedOut(f"No answer within {timeout:g} seconds; the outcome is unknown"))
+
+    async def _read_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.leave()
+
+
+@asynccontextmanager
+async def dispatch(batch: Batch, app: ASGIApp | None, receive: Receive, settings: Settings) -> AsyncIterator[Dispatch]:
+    """Start every action that has no result yet, through ``app`` if there is one.
+
+    Leaves when all their work has ended, background tasks included.
+    """
+    async with create_task_group() as tasks:
+        running = Dispatch(batch, app, receive, settings, tasks)
+        for exchange in running.exchanges:
+            exchange.task = tasks.start_soon(exchange.run, name="batchkit action")
+        yield running
+        running.leave()
+    # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
+    running.exchanges.clear()
+
+
+async def collect(running: Dispatch) -> list[Result]:
+    """One result per action, in order, as soon as each has one; at its deadline an action without one gets a 504."""
+    started = current_time()
+    # Actions that wait for nothing are done after their first turn, and then there is no deadline to keep.
+    await checkpoint()
+    if running.pending:
+        running.complete = Event()
+        for timeout in sorted({running.timeout(exchange) for exchange in running.exchanges}):
+            with CancelScope(deadline=started + timeout):
+                await running.complete.wait()
+                break
+            running.expire(timeout)
+    return [result for action in running.batch.actions if (result := action.result) is not None]

@@ -1,0 +1,163 @@
+"""The tree of errors. Each class knows the status it is answered with (contract sections 1 to 4)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import secrets
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "ActionFailed",
+    "ActionTimedOut",
+    "BatchError",
+    "BatchTooLarge",
+    "InvalidAction",
+    "InvalidBatch",
+    "LimiterUnavailable",
+    "MethodNotAllowed",
+    "ResultTooLarge",
+    "TooManyRequests",
+    "UnsupportedMediaType",
+]
+
+
+logger = logging.getLogger("batchkit")
+
+
+class BatchError(Exception):
+    """What batchkit answers instead of results, for a whole batch or for one action.
+
+    ``messages`` are sentences for the client: they never hold values of the request, exception texts or paths of the server
+    (contract section 1).
+    """
+
+    status_code: ClassVar[int] = 500
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages: Sequence[str] = messages
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Header fields that go with the answer, by lower-case name."""
+        return {}
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """``headers`` as ASGI has them."""
+        return [(name.encode(), value.encode()) for name, value in self.headers.items()]
+
+    def content(self, help: str | None = None) -> bytes:
+        """The JSON of the answer, ``{"errors":[{"message": …}]}``, with ``help`` where the host configured a text."""
+        more = {} if help is None else {"help": help}
+        errors = [{"message": message, **more, **self.details} for message in self.messages]
+        return json.dumps({"errors": errors}, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @property
+    def details(self) -> dict[str, str]:
+        """Further keys of each entry of ``errors``."""
+        return {}
+
+
+class InvalidBatch(BatchError):
+    """The batch as a whole cannot be read: 400 (contract section 1)."""
+
+    status_code = 400
+
+
+class MethodNotAllowed(InvalidBatch):
+    """The batch endpoint answers POST only: 405 with ``Allow`` (contract section 1)."""
+
+    status_code = 405
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"allow": "POST"}
+
+
+class BatchTooLarge(InvalidBatch):
+    """The batch's body is larger than ``max_body_size``: 413 (contract section 1)."""
+
+    status_code = 413
+
+
+class UnsupportedMediaType(InvalidBatch):
+    """The batch's body is not declared as plain JSON: 415 (contract section 1)."""
+
+    status_code = 415
+
+
+class TooManyRequests(BatchError):
+    """Raised by a cost hook: the batch would exceed a limit, so nothing runs: 429 (contract section 3).
+
+    ``message`` says which limit, how much was asked and how much was left. ``retry_after`` is the time in seconds after
+    which the same batch could pass, sent rounded up to a whole second, at least 1; None sends no ``Retry-After``.
+    """
+
+    status_code = 429
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(
+            message
+            or "You've made too many requests and hit a rate limit."
+            + (" Please retry after the given amount of time." if retry_after is not None else "")
+        )
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.retry_after is None:
+            return {}
+        return {"retry-after": str(max(1, math.ceil(self.retry_after)))}
+
+
+class LimiterUnavailable(BatchError):
+    """The limiter could not be asked, so nothing runs: 503 (contract section 3)."""
+
+    status_code = 503
+
+    def __init__(self, message: str = "The rate limiter is unavailable. Nothing was run; please try again.") -> None:
+        super().__init__(message)
+
+
+class InvalidAction(BatchError):
+    """One action is malformed or may not run in a batch: a 400 result in its place (contract section 2)."""
+
+    status_code = 400
+
+
+class ActionFailed(BatchError):
+    """One action ended without a usable answer: a 500 result in its place (contract section 4).
+
+    ``phrase`` is an opaque id that stands in the result and in the server's log line.
+    """
+
+    def __init__(self, phrase: str) -> None:
+        super().__init__("Server Error")
+        self.phrase = phrase
+
+    @classmethod
+    def logged(cls, index: int, error: BaseException) -> ActionFailed:
+        """Log the exception of the action at ``index``, and return what its client sees of it."""
+        failed = cls(secrets.token_hex(8))
+        logger.error("Unhandled exception in data.actions[%d], phrase %s", index, failed.phrase, exc_info=error)
+        return failed
+
+    @property
+    def details(self) -> dict[str, str]:
+        return {"phrase": self.phrase}
+
+
+class ResultTooLarge(BatchError):
+    """The answer of one action is larger than ``max_result_size``: a 502 result (contract section 4)."""
+
+    status_code = 502
+
+
+class ActionTimedOut(BatchError):
+    """One action did not answer in time: a 504 result; whether it took effect is unknown (contract section 4)."""
+
+    status_code = 504

@@ -1,0 +1,103 @@
+"""What every action of a batch takes over from its POST, worked out once per batch (contract section 2).
+
+Both lists of what crosses into an action stand here: an allow-list of scope keys, and the one deny-list of the library, that
+of header fields, because a host may need any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+from msgspec import Struct
+from starlette.types import Scope
+
+from batchkit.model import ACTION_KEY, Action
+
+__all__ = ["Frame", "frame", "host_header"]
+
+SCOPE_KEYS = ("type", "http_version", "scheme", "server", "client")
+
+# What describes the batch's own message or connection, and what could change what an action is.
+_WITHHELD = frozenset(
+    b"transfer-encoding accept-encoding connection keep-alive te trailer upgrade expect range idempotency-key "
+    b"x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split()
+)
+_WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-")
+
+
+class Frame(Struct, frozen=True, eq=False):
+    """The shared part of the scopes of a batch's actions; ``base_path`` is the API's, decoded and raw;
+    ``origin`` is the root path and the ``Host`` field.
+    """
+
+    scope: Scope
+    headers: list[tuple[bytes, bytes]]
+    base_path: str
+    raw_base_path: bytes
+    state: Mapping[str, Any]
+    origin: tuple[str, bytes | None]
+
+    def place(self, action: Action) -> Scope:
+        """Put ``action`` below the base path, and give it the scope of its request: nothing in it is shared with another."""
+        action.path = path = self.base_path + action.path
+        action.raw_path = raw_path = self.raw_base_path + action.raw_path
+        action.origin = self.origin
+        headers = self.headers.copy()
+        if action.body is not None:
+            headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(action.body)))
+        scope = action.scope = {
+            **self.scope,
+            "method": action.method,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": action.query_string,
+            "headers": headers,
+            "state": dict(self.state),
+            ACTION_KEY: action,
+        }
+        return scope
+
+
+def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, nested: bool) -> Frame:
+    """The frame of the batch with this scope.
+
+    ``state`` is the lifespan state; None takes the batch's own, less keys that begin with ``_``. ``nested`` is False where
+    the host's router itself routes the batch, so that the scope's ``root_path`` is the one that the host was called with.
+    """
+    shared = {key: scope[key] for key in SCOPE_KEYS if key in scope}
+    # 2.4: a streaming response need not listen for the disconnect beside its work, it runs to its end.
+    shared["asgi"] = {"version": scope.get("asgi", {}).get("version", "3.0"), "spec_version": "2.4"}
+    root_path = scope.get("root_path", "")
+    if nested:
+        root_path = scope.get("app_root_path", root_path)
+    elif "app_root_path" in scope:
+        shared["app_root_path"] = scope["app_root_path"]
+    shared["root_path"] = root_path
+    headers = [
+        (name, value) for name, value in scope["headers"] if name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIXES)
+    ]
+    if state is None:
+        state = {key: value for key, value in scope.get("state", {}).items() if not key.startswith("_")}
+    if base_path is None:
+        path, raw_path = _parent(scope)
+    else:
+        path, raw_path = base_path.rstrip("/"), quote(base_path.rstrip("/")).encode()
+    return Frame(shared, headers, path, raw_path, state, (root_path, host_header(scope)))
+
+
+def host_header(scope: Scope) -> bytes | None:
+    """The first ``Host`` field of a request: the one that Starlette routes by."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return bytes(value)
+    return None
+
+
+def _parent(scope: Scope) -> tuple[str, bytes]:
+    path = scope["path"].rstrip("/").rpartition("/")[0]
+    raw_path = (scope.get("raw_path") or b"").partition(b"?")[0].rstrip(b"/").rpartition(b"/")[0]
+    if unquote(raw_path.decode("latin-1")) != path:
+        raw_path = quote(path).encode()
+    return path, raw_path

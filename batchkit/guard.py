@@ -1,0 +1,66 @@
+"""The guard at the host's router: what runs is what was resolved (contract section 2, design decision 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
+
+from batchkit.errors import InvalidAction
+from batchkit.frame import host_header
+from batchkit.model import ACTION_KEY, Action
+
+__all__ = ["Guard"]
+
+
+class Guard:
+    """Stands innermost of all the middleware of ``router``'s app: an action that one of them changed is answered 400 here.
+
+    An unchanged one goes to the very route that it was resolved to, without a second look at the routing table.
+    ``state`` is the app's lifespan state, which passes here too.
+    """
+
+    def __init__(self, router: Router, help: str | None) -> None:
+        self.router = router
+        self.app = router.middleware_stack
+        # Middleware of the router itself, or another kind of router, has its own say in what happens next.
+        self.hands_over = type(router) is Router and self.app == router.app
+        self.help = help
+        self.state: Mapping[str, Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self.state = scope.get("state", {})
+        action: Action | None = scope.get(ACTION_KEY)
+        if action is None:
+            await self.app(scope, receive, send)
+        elif not _unchanged(action, scope):
+            await self._refuse(action, send)
+        elif action.taken is None or not self.hands_over:
+            await self.app(scope, receive, send)
+        else:
+            route, child_scope = action.taken
+            scope.setdefault("router", self.router)
+            scope["route"] = route
+            scope.update(child_scope)
+            await route.handle(scope, receive, send)
+
+    async def _refuse(self, action: Action, send: Send) -> None:
+        error = InvalidAction(
+            f"data.actions[{action.index}]: This action cannot be used in a batch request: "
+            "a middleware of the server changed its path, method or host"
+        )
+        await send(
+            {"type": "http.response.start", "status": error.status_code, "headers": [(b"content-type", b"application/json")]}
+        )
+        await send({"type": "http.response.body", "body": error.content(self.help)})
+
+
+def _unchanged(action: Action, scope: Scope) -> bool:
+    return (
+        scope["path"] == action.path
+        and scope["method"] == action.method
+        and (scope.get("root_path", ""), host_header(scope)) == action.origin
+    )

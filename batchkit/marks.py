@@ -1,0 +1,157 @@
+"""@batchable and @not_batchable, and reading a mark back off an endpoint (contract section 2)."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar, overload
+
+from jsonschema.exceptions import SchemaError
+from msgspec import Struct
+from starlette.endpoints import HTTPEndpoint
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from batchkit.schema import Validator, compile_schema
+
+__all__ = ["Mark", "batchable", "not_batchable", "read_mark"]
+
+T = TypeVar("T")
+
+# Two attributes, not one: functools.wraps copies both upwards, and a refusal must survive a permission above it.
+BATCHABLE = "__batchable__"
+NOT_BATCHABLE = "__not_batchable__"
+
+
+class Mark(Struct, frozen=True):
+    """What ``@batchable(…)`` says of a route; the defaults are those of a bare ``@batchable``."""
+
+    cost: int = 1
+    schema: Validator | None = None
+    timeout: float | None = None
+    limit: str | None = None
+
+
+class MarkedApp:
+    """An ASGI app with a mark, for objects that cannot carry one themselves."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    @property
+    def routes(self) -> Any:
+        """The routes of the app, so that a mark on one of them is seen through this one."""
+        return getattr(self.app, "routes", [])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+@overload
+def batchable(endpoint: T, /) -> T: ...
+@overload
+def batchable(
+    *,
+    cost: int = 1,
+    schema: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    limit: str | None = None,
+) -> Callable[[T], T]: ...
+def batchable(
+    endpoint: Any = None,
+    /,
+    *,
+    cost: int = 1,
+    schema: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    limit: str | None = None,
+) -> Any:
+    """Mark a route as usable in a batch: ``@batchable`` or ``@batchable(cost=3, …)`` (contract section 2).
+
+    Goes on functions, ``HTTPEndpoint`` classes (that class, not its subclasses) and their methods, FastAPI path operations,
+    ``functools.partial`` objects and mounted apps, above or below decorators that use ``functools.wraps``. A mounted app
+    comes back wrapped; everything else comes back itself.
+
+    ``cost``: what one action counts against rate limits, in requests, at least 1. ``schema``: a JSON Schema (2020-12) that
+    the action's ``data`` must meet, compiled here. ``timeout``: seconds until the action's 504, instead of the endpoint's
+    ``action_timeout``. ``limit``: the name of the limit it falls under.
+
+    Raises TypeError or ValueError, naming the argument.
+    """
+    if isinstance(cost, bool) or not isinstance(cost, int) or cost < 1:
+        raise ValueError(f"batchable(cost={cost!r}): give a whole number of requests, at least 1")
+    if timeout is not None and not (isinstance(timeout, int | float) and 0 < timeout < math.inf):
+        raise ValueError(f"batchable(timeout={timeout!r}): give seconds above 0, or None for the endpoint's action_timeout")
+    if limit is not None and not isinstance(limit, str):
+        raise TypeError(f"batchable(limit={limit!r}): give the name of a limit")
+    try:
+        validator = None if schema is None else compile_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"batchable(schema=…): not a JSON Schema: {error.message}") from None
+    mark = Mark(cost=cost, schema=validator, timeout=timeout, limit=limit)
+    if endpoint is None:
+        return lambda decorated: _attach(decorated, BATCHABLE, mark)
+    return _attach(endpoint, BATCHABLE, mark)
+
+
+def not_batchable(endpoint: T, /) -> T:
+    """Mark a route as never usable in a batch. It wins over every permission (contract section 2).
+
+    Goes on whatever ``@batchable`` goes on; on a class it holds for subclasses too.
+    """
+    marked: T = _attach(endpoint, NOT_BATCHABLE, True)
+    return marked
+
+
+def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
+    """The mark that decides for ``method`` on ``endpoint``: a Mark, False where it is refused, None where it has none.
+
+    A method of an ``HTTPEndpoint`` speaks before its class; of a class without that method, any of its methods' marks lets
+    the request through to the endpoint's own 405.
+    """
+    layers = list(_layers(endpoint))
+    marks = [_own_mark(layer) for layer in layers]
+    innermost = layers[-1] if layers else None
+    if inspect.isclass(innermost) and issubclass(innermost, HTTPEndpoint):
+        handler = getattr(innermost, method.lower(), None) or (
+            innermost.get if method == "HEAD" and hasattr(innermost, "get") else None
+        )
+        if handler is None:
+            handlers = [getattr(innermost, name, None) for name in ("get", "head", "post", "put", "patch", "delete")]
+            of_methods = [read_mark(handler, method) for handler in handlers if handler is not None]
+            marks += [mark for mark in of_methods if isinstance(mark, Mark)]
+        else:
+            marks = [*(_own_mark(layer) for layer in _layers(handler)), *marks]
+    if any(mark is False for mark in marks):
+        return False
+    return next((mark for mark in marks if mark is not None), None)
+
+
+def _attach(endpoint: Any, name: str, value: object) -> Any:
+    if not callable(endpoint):
+        raise TypeError(f"{endpoint!r} cannot be marked: give a function, an HTTPEndpoint class or an ASGI app")
+    if inspect.ismethod(endpoint):
+        endpoint = functools.partial(endpoint)
+    elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
+        endpoint = MarkedApp(endpoint)
+    setattr(endpoint, name, value)
+    return endpoint
+
+
+def _layers(endpoint: Any) -> Iterator[Any]:
+    """The endpoint and what its partials and ``functools.wraps`` decorators wrap, from the outside in."""
+    seen: set[int] = set()
+    while endpoint is not None and id(endpoint) not in seen:
+        seen.add(id(endpoint))
+        yield endpoint
+        endpoint = getattr(endpoint, "func" if isinstance(endpoint, functools.partial) else "__wrapped__", None)
+
+
+def _own_mark(layer: Any) -> Mark | bool | None:
+    if getattr(layer, NOT_BATCHABLE, False):
+        return False
+    # A subclass may add methods that its base's author never saw: permission is not inherited, refusal is.
+    own = getattr(layer, "__dict__", {})
+    mark = own.get(BATCHABLE) or vars(type(layer)).get(BATCHABLE)
+    return mark if isinstance(mark, Mark) else None

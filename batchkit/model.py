@@ -1,0 +1,113 @@
+"""Batch, Action and Result: the records that travel the whole way and that hooks see."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct, field
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Scope
+
+from batchkit.errors import BatchError
+
+__all__ = ["Action", "Batch", "Result", "current_action"]
+
+ACTION_KEY = "batchkit.action"
+
+
+class Result(Struct, frozen=True, eq=False, gc=False):
+    """What an action was answered: the host's own answer, or batchkit's where the action did not run to its end.
+
+    ``status_code`` as sent; ``raw_headers`` all header fields as sent, names in lower case; ``body`` the content in bytes,
+    with a gzip or deflate ``Content-Encoding`` undone; ``duration`` in seconds from the start of the action to the last
+    byte of its answer, 0.0 for an action that did not run.
+    """
+
+    status_code: int
+    raw_headers: list[tuple[bytes, bytes]]
+    body: bytes
+    duration: float = 0.0
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, read by name without regard to case."""
+        return Headers(raw=self.raw_headers)
+
+    @classmethod
+    def of_error(cls, error: BatchError, help: str | None) -> Result:
+        """The result of an action that batchkit itself answers."""
+        return cls(error.status_code, [(b"content-type", b"application/json"), *error.raw_headers], error.content(help))
+
+
+class Action(Struct, eq=False):
+    """One entry of a batch, from its input to its result (contract section 2).
+
+    For hooks and handlers, to be read and never written: ``index`` its place in the batch, from 0; ``method`` in upper
+    case, empty where it has no usable one; ``path`` the decoded path of the request it makes, with the base path; ``route``
+    the template of the route it was resolved to (``/tasks/{gid}``), None where there is none; ``cost`` in requests;
+    ``limit`` the name given by ``@batchable(limit=…)``; ``runs`` False where it already had its result at admission;
+    ``result`` once there is one.
+
+    The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
+    ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
+    within ``timeout`` seconds; ``origin`` is the root path and ``Host`` field that it must still have at the host's router,
+    ``taken`` the route that takes it there and what that adds to the scope.
+    """
+
+    index: int
+    method: str = ""
+    path: str = ""
+    route: str | None = None
+    cost: int = 1
+    limit: str | None = None
+    runs: bool = True
+    result: Result | None = None
+    scope: Scope | None = None
+    raw_path: bytes = b""
+    query_string: bytes = b""
+    body: bytes | None = None
+    data: bytes = b""
+    app: ASGIApp | None = None
+    timeout: float | None = None
+    origin: tuple[str, bytes | None] = ("", None)
+    taken: tuple[BaseRoute, Scope] | None = None
+
+    def refuse(self, error: BatchError, help: str | None) -> None:
+        """Give the action its result before anything runs."""
+        self.result = Result.of_error(error, help)
+        self.runs = False
+        self.app = None
+        self.scope = None
+
+
+class Batch(Struct, eq=False):
+    """One ``POST /batch`` with its actions in order, as the cost hook and plugins see it.
+
+    ``scope`` is the ASGI scope of the POST; ``id`` an opaque name for logs.
+    """
+
+    scope: Scope
+    actions: list[Action]
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def request(self) -> Request:
+        """The POST itself. Its body is already read."""
+        return Request(self.scope)
+
+    @property
+    def cost(self) -> int:
+        """What the batch costs in requests: the sum over all actions, refused ones included (contract section 3)."""
+        return sum(action.cost for action in self.actions)
+
+
+def current_action(scope: Mapping[str, Any]) -> Action | None:
+    """The action of a batch that this request is, or None for a request of its own.
+
+    ``scope`` is an ASGI scope or a Starlette ``Request``. A client cannot forge the answer: it is no header.
+    """
+    return scope.get(ACTION_KEY)

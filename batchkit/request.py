@@ -1,0 +1,63 @@
+"""The batch's own HTTP request: what section 1 of the contract asks of it before its body is looked at."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope
+
+from batchkit.content import is_json_type, media_type
+from batchkit.errors import BatchTooLarge, InvalidBatch, MethodNotAllowed, UnsupportedMediaType
+from batchkit.model import current_action
+from batchkit.settings import Settings
+
+__all__ = ["ClientGone", "read"]
+
+
+class ClientGone(Exception):
+    """The client left before its body was complete: nothing is sent (contract section 1)."""
+
+
+async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
+    """The body of a ``POST /batch``. Raises InvalidBatch in one of its kinds, or ClientGone."""
+    if current_action(scope) is not None:
+        raise InvalidBatch("A batch request cannot be used in a batch request")
+    if scope["method"] != "POST":
+        raise MethodNotAllowed("The batch endpoint answers POST only")
+    fields: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        # A field that comes twice is joined, and so is no media type, coding or length any more.
+        if name in _ASKED:
+            fields[name] = fields[name] + b", " + value if name in fields else value
+    if settings.require_json and not _is_json(fields.get(b"content-type", b"")):
+        raise UnsupportedMediaType("Send the request body as JSON in UTF-8, with Content-Type: application/json")
+    if fields.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+        raise UnsupportedMediaType("Send the request body without a Content-Encoding")
+    length = fields.get(b"content-length", b"")
+    if length.isdigit() and int(length[:20]) > settings.max_body_size:
+        raise _too_large(settings)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > settings.max_body_size:
+            raise _too_large(settings)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _too_large(settings: Settings) -> BatchTooLarge:
+    return BatchTooLarge(f"The request body is larger than {settings.max_body_size:,} bytes")
+
+
+_ASKED = frozenset({b"content-type", b"content-encoding", b"content-length"})
+
+
+def _is_json(content_type: bytes) -> bool:
+    if content_type == b"application/json":
+        return True
+    essence, charset = media_type(content_type)
+    return is_json_type(essence) and charset in (None, "utf-8", "utf8")

@@ -1,0 +1,137 @@
+"""The whole configuration of an endpoint: its keywords, checked where they are given."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from starlette.types import ASGIApp
+
+from batchkit.model import Batch
+
+__all__ = ["CostHook", "Plugin", "Settings"]
+
+RESULT_HEADERS = frozenset(
+    b"location content-location etag last-modified retry-after link allow www-authenticate content-disposition "
+    b"content-language deprecation sunset x-total-count x-request-id".split()
+)
+# What "*" leaves out: hop-by-hop fields, and what the parent response or the JSON around the body already says.
+NEVER_HEADERS = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade "
+    b"content-length content-encoding content-type date server set-cookie".split()
+)
+
+CostHook = Callable[[Batch], Awaitable[None] | AbstractAsyncContextManager[object]]
+
+
+class Plugin(Protocol):
+    """What watches batches; both methods are optional. Plugins observe: only the cost hook charges or refuses.
+
+    An exception of a plugin is logged and changes nothing.
+    """
+
+    def batch(self, batch: Batch) -> AbstractAsyncContextManager[object]:
+        """A context around an admitted batch: entered before its actions start, left after the last has ended."""
+        ...
+
+    def action(self, app: ASGIApp) -> ASGIApp:
+        """Plain ASGI middleware around each action that runs; ``current_action(scope)`` is the action."""
+        ...
+
+
+_RULE = re.compile(r"(?:([A-Z]+) )?(/\S*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of ``exclude``: ``[METHOD ]template``, ``/*`` at its end for all below (contract section 2)."""
+
+    method: str | None
+    template: str
+    below: bool
+
+    def matches(self, method: str, template: str) -> bool:
+        """Whether a route with this full template is excluded for this method. A rule for GET holds for its HEAD."""
+        if self.method not in (None, method) and (self.method, method) != ("GET", "HEAD"):
+            return False
+        return template == self.template or (self.below and template.startswith(self.template + "/"))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Settings:
+    """The keywords of ``BatchEndpoint``. Raises TypeError or ValueError naming the keyword and saying what would do."""
+
+    host: ASGIApp | None = None
+    base_path: str | None = None
+    dialect: Literal["asana", "plain"] = "asana"
+    policy: Literal["marked", "all"] = "marked"
+    exclude: Sequence[str] = ()
+    cost_hook: CostHook | None = None
+    plugins: Sequence[Plugin] = ()
+    max_actions: int = 10
+    max_body_size: int = 2**20
+    max_result_size: int = 2**20
+    action_timeout: float = 30.0
+    require_json: bool = True
+    result_headers: Iterable[str] | Literal["*"] = ()
+    help: str | None = None
+    rules: tuple[Rule, ...] = field(init=False, default=())
+    shown: frozenset[bytes] | None = field(init=False, default=RESULT_HEADERS)
+
+    def __post_init__(self) -> None:
+        for name, choices in (("dialect", ("asana", "plain")), ("policy", ("marked", "all"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give one of {', '.join(map(repr, choices))}")
+        for name in ("max_actions", "max_body_size", "max_result_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: give a whole number, at least 1")
+        if isinstance(self.action_timeout, bool) or not isinstance(self.action_timeout, int | float):
+            raise TypeError(f"action_timeout={self.action_timeout!r}: give a number of seconds")
+        if not 0 < self.action_timeout < math.inf:
+            raise ValueError(f"action_timeout={self.action_timeout!r}: give a number of seconds above 0")
+        for name in ("host", "cost_hook"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise TypeError(f"{name}={getattr(self, name)!r}: give a callable, or None")
+        if self.base_path is not None and not re.fullmatch(r"(?:/[^/?#\s]+)*/?", self.base_path):
+            raise ValueError(
+                f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
+            )
+        if not isinstance(self.require_json, bool):
+            raise TypeError(f"require_json={self.require_json!r}: give True or False")
+        if self.help is not None and not isinstance(self.help, str):
+            raise TypeError(f"help={self.help!r}: give a text, or None")
+        self._check_plugins()
+        self.rules = tuple(map(_rule, _strings("exclude", self.exclude)))
+        names = () if self.result_headers == "*" else _strings("result_headers", self.result_headers)
+        self.shown = (
+            None if self.result_headers == "*" else RESULT_HEADERS | {name.lower().encode() for name in names} - NEVER_HEADERS
+        )
+
+    def _check_plugins(self) -> None:
+        self.plugins = tuple(self.plugins)
+        for plugin in self.plugins:
+            if not (hasattr(plugin, "batch") or hasattr(plugin, "action")):
+                raise TypeError(f"plugins: {plugin!r} has neither a method 'batch' nor 'action'")
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}={value!r}: give a sequence of strings")
+    values = tuple(value)
+    for item in values:
+        if not isinstance(item, str):
+            raise TypeError(f"{name}: {item!r} is not a string")
+    return values
+
+
+def _rule(text: str) -> Rule:
+    match = _RULE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"exclude: {text!r}: give a route template like 'POST /attachments', '/scim/*' or '/users/{{gid}}'")
+    method, template = match.groups()
+    return Rule(method, template.removesuffix("/*"), template.endswith("/*"))
