@@ -106,7 +106,8 @@ class BatchEndpoint(Settings):
 
     def _frame(self, scope: Scope) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
-        return frame(scope, self._guard.state if self._guard else None, self.base_path, nested=not in_host)
+        state = self._guard.state if self._guard else None
+        return frame(scope, state, self.base_path, self._guard, nested=not in_host)
 
     def _resolver_for(self, scope: Scope) -> Resolver:
         app = self.host if isinstance(self.host, Starlette | Router) else scope.get("app")

@@ -75,6 +75,8 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """ASGI ``send``: gathers the answer; what comes after it is complete is dropped."""
         if self.action.result is not None:
+            # Whoever goes on sending must come by here to learn that its task was cancelled.
+            await checkpoint()
             return
         if message["type"] == "http.response.start":
             self._status = message["status"]
@@ -86,6 +88,7 @@ class Exchange:
             self._size += len(chunk)
             if self._size > self.around.limit:
                 self.end(ResultTooLarge(f"The result is larger than {self.around.limit:,} bytes"))
+                await checkpoint()
                 return
             self._chunks.append(chunk)
             if not message.get("more_body", False):

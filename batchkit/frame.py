@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 from starlette.types import Scope
 
-from batchkit.model import ACTION_KEY, Action
+from batchkit.model import ACTION_KEY, Action, Origin
 
 __all__ = ["Frame", "frame", "host_header"]
 
@@ -29,7 +29,7 @@ _WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-"
 
 class Frame(Struct, frozen=True, eq=False):
     """The shared part of the scopes of a batch's actions; ``base_path`` is the API's, decoded and raw;
-    ``origin`` is the root path and the ``Host`` field.
+    ``origin`` is what the host's guard holds its actions to.
     """
 
     scope: Scope
@@ -37,7 +37,7 @@ class Frame(Struct, frozen=True, eq=False):
     base_path: str
     raw_base_path: bytes
     state: Mapping[str, Any]
-    origin: tuple[str, bytes | None]
+    origin: Origin
 
     def place(self, action: Action) -> Scope:
         """Put ``action`` below the base path, and give it the scope of its request: nothing in it is shared with another."""
@@ -60,7 +60,7 @@ class Frame(Struct, frozen=True, eq=False):
         return scope
 
 
-def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, nested: bool) -> Frame:
+def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, guard: object, nested: bool) -> Frame:
     """The frame of the batch with this scope.
 
     ``state`` is the lifespan state; None takes the batch's own, less keys that begin with ``_``. ``nested`` is False where
@@ -84,7 +84,7 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
         path, raw_path = _parent(scope)
     else:
         path, raw_path = base_path.rstrip("/"), quote(base_path.rstrip("/")).encode()
-    return Frame(shared, headers, path, raw_path, state, (root_path, host_header(scope)))
+    return Frame(shared, headers, path, raw_path, state, Origin(guard, root_path, host_header(scope)))
 
 
 def host_header(scope: Scope) -> bytes | None:

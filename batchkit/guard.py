@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from batchkit.errors import InvalidAction
 from batchkit.frame import host_header
-from batchkit.model import ACTION_KEY, Action
+from batchkit.model import ACTION_KEY, Action, Origin
 
 __all__ = ["Guard"]
 
@@ -34,9 +34,10 @@ class Guard:
         if scope["type"] == "lifespan":
             self.state = scope.get("state", {})
         action: Action | None = scope.get(ACTION_KEY)
-        if action is None:
+        # An app in the host may have a batch endpoint, and a guard, of its own.
+        if action is None or action.origin is None or action.origin.guard is not self:
             await self.app(scope, receive, send)
-        elif not _unchanged(action, scope):
+        elif not _unchanged(action, action.origin, scope):
             await self._refuse(action, send)
         elif action.taken is None or not self.hands_over:
             await self.app(scope, receive, send)
@@ -58,9 +59,10 @@ class Guard:
         await send({"type": "http.response.body", "body": error.content(self.help)})
 
 
-def _unchanged(action: Action, scope: Scope) -> bool:
+def _unchanged(action: Action, origin: Origin, scope: Scope) -> bool:
     return (
         scope["path"] == action.path
         and scope["method"] == action.method
-        and (scope.get("root_path", ""), host_header(scope)) == action.origin
+        and scope.get("root_path", "") == origin.root_path
+        and host_header(scope) == origin.host
     )

@@ -43,6 +43,14 @@ class Result(Struct, frozen=True, eq=False, gc=False):
         return cls(error.status_code, [(b"content-type", b"application/json"), *error.raw_headers], error.content(help))
 
 
+class Origin(Struct, frozen=True, eq=False):
+    """What the guard of the host holds an action to, besides its path and method; ``guard`` is None where there is none."""
+
+    guard: object
+    root_path: str
+    host: bytes | None
+
+
 class Action(Struct, eq=False):
     """One entry of a batch, from its input to its result (contract section 2).
 
@@ -54,8 +62,8 @@ class Action(Struct, eq=False):
 
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
-    within ``timeout`` seconds; ``origin`` is the root path and ``Host`` field that it must still have at the host's router,
-    ``taken`` the route that takes it there and what that adds to the scope.
+    within ``timeout`` seconds; ``origin`` is what must still hold at the host's router, ``taken`` the route that takes it
+    there and what that adds to the scope.
     """
 
     index: int
@@ -73,7 +81,7 @@ class Action(Struct, eq=False):
     data: bytes = b""
     app: ASGIApp | None = None
     timeout: float | None = None
-    origin: tuple[str, bytes | None] = ("", None)
+    origin: Origin | None = None
     taken: tuple[BaseRoute, Scope] | None = None
 
     def refuse(self, error: BatchError, help: str | None) -> None:

@@ -60,4 +60,4 @@ def _is_json(content_type: bytes) -> bool:
     if content_type == b"application/json":
         return True
     essence, charset = media_type(content_type)
-    return is_json_type(essence) and charset in (None, "utf-8", "utf8")
+    return is_json_type(essence) and charset in (None, "utf-8")

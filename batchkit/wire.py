@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -58,7 +59,7 @@ def decode(body: bytes, settings: Settings) -> list[Action]:
     try:
         if not body.isascii():
             body.decode()
-        raw_actions = _batch.decode(body).data.actions
+        raw_actions = _typed(_batch, body, "data").data.actions
     except msgspec.ValidationError:
         raise InvalidBatch(*_explain_batch(body)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -77,6 +78,21 @@ def decode(body: bytes, settings: Settings) -> list[Action]:
             action.refuse(error, settings.help)
         actions.append(action)
     return actions
+
+
+T = TypeVar("T")
+
+
+def _typed(decoder: msgspec.json.Decoder[T], raw: bytes | Raw, inner: str) -> T:
+    """``raw`` decoded; of a key that stands twice, in it or in its object ``inner``, the last counts (contract section 1)."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:
+        # msgspec judges every one of them, the last and those that do not count.
+        fields = _object.decode(raw)
+        with suppress(msgspec.ValidationError):
+            fields[inner] = Raw(_encode_json(_object.decode(fields.get(inner, b"null"))))
+        return decoder.decode(_encode_json(fields))
 
 
 _NOT_JSON = "Could not parse request data, invalid JSON"
@@ -101,7 +117,7 @@ def _outline(raw: Raw, rules: dict[str, Any]) -> Any:
 
 def _decode_action(action: Action, raw: Raw, dialect: Dialect) -> None:
     try:
-        fields = _action.decode(raw)
+        fields = _typed(_action, raw, "options")
         data = bytes(fields.data)
         if data == b"null":
             data = b""

@@ -1,0 +1,161 @@
+"""The host's routing table as batchkit sees it: full templates, verdicts, and where a request would end (contract section 2)."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
+from starlette.types import ASGIApp, Scope
+
+from batchkit.marks import Mark, MarkedApp, read_mark
+from batchkit.settings import Settings
+
+__all__ = ["Entry", "Found", "Table", "find"]
+
+DEFAULT_MARK = Mark()
+
+
+class Verdict(Struct, frozen=True):
+    """What one route says of one method: its mark, or the reason why it may not run in a batch."""
+
+    mark: Mark | None
+    reason: str = ""
+
+
+class Entry:
+    """One route of the host in its place, with its full template; its verdicts are worked out once."""
+
+    def __init__(self, route: BaseRoute, table: Table) -> None:
+        self.route = route
+        self.template: str = table.template + getattr(route, "path", "")
+        self.settings = table.settings
+        self.around = table.around
+        self.endpoint = getattr(route, "endpoint", None)
+        self.below: Table | None = None
+        if isinstance(route, Mount | Host):
+            self.endpoint = route.app
+            self.below = Table(route, table.settings, self.template, (route.app, *table.around), table.responder)
+        # Only of routes that match as Starlette's own do; what another class makes of a path is its own affair.
+        self.known = type(route).matches in (Route.matches, Mount.matches)
+        segment = _first_segment(getattr(route, "path", ""))
+        self.segment = segment if self.known and segment is not None and "{" not in segment else None
+        self.verdicts: dict[str, Verdict] = {}
+
+    def verdict(self, method: str) -> Verdict:
+        """Whether the route may run in a batch for ``method``."""
+        verdict = self.verdicts.get(method)
+        if verdict is None:
+            verdict = self.verdicts[method] = self._judge(method)
+        return verdict
+
+    def _judge(self, method: str) -> Verdict:
+        # From the inside out: the route's own mark speaks before that of a mount around it, a refusal anywhere before all.
+        marks = [read_mark(layer, method) for layer in (self.endpoint, *self.around)]
+        if False in marks:
+            return Verdict(None, "it is marked @not_batchable, or is itself a batch endpoint")
+        if any(rule.matches(method, self.template) for rule in self.settings.rules):
+            return Verdict(None, "it is excluded")
+        for mark in marks:
+            if isinstance(mark, Mark):
+                return Verdict(mark)
+        if self.below is not None or self.endpoint is None:
+            return Verdict(None, "its routes cannot be read; mark the mounted app: batchable(app)")
+        if self.settings.policy == "all":
+            return Verdict(DEFAULT_MARK)
+        return Verdict(None, "it is not marked @batchable")
+
+
+class Table:
+    """The routes of one router, mount or host route, in their order; it follows routes that are added later.
+
+    ``around``: the mounted apps from the inside out; ``responder``: the app whose exception handlers answer 404 and 405.
+    """
+
+    def __init__(
+        self,
+        source: Router | Mount | Host,
+        settings: Settings,
+        template: str = "",
+        around: tuple[ASGIApp, ...] = (),
+        responder: Starlette | None = None,
+    ) -> None:
+        app = source if isinstance(source, Router) else source.app
+        while isinstance(app, MarkedApp):
+            app = app.app
+        self.source = source
+        self.settings = settings
+        self.template = template
+        self.around = around
+        self.responder = app if isinstance(app, Starlette) else responder
+        self.router: Router | None = app.router if isinstance(app, Starlette) else app if isinstance(app, Router) else None
+        self._routes: list[BaseRoute] = []
+        self._by_segment: dict[str, list[Entry]] = {}
+        self._open: list[Entry] = []
+
+    def refresh(self) -> bool:
+        """Follow the routes as they are now; False where there are none, or none that can be read."""
+        routes = self.source.routes
+        if self._routes != routes:
+            self._routes = list(routes)
+            entries = [Entry(route, self) for route in self._routes]
+            self._open = [entry for entry in entries if entry.segment is None]
+            self._by_segment = {
+                segment: [entry for entry in entries if entry.segment in (segment, None)]
+                for segment in {entry.segment for entry in entries if entry.segment is not None}
+            }
+        return bool(routes)
+
+    def candidates(self, scope: Scope) -> list[Entry]:
+        """The entries, in order, that can match: all but those with another literal first segment."""
+        return self._by_segment.get(_first_segment(route_path(scope)) or "", self._open)
+
+
+class Found(Struct):
+    """Where a request ends: ``entry`` in ``table``, None where no route takes it; ``redirect`` where a slash more or less would.
+
+    ``taken`` is the route that the router itself hands it to, and what that adds to the scope.
+    """
+
+    match: Match
+    entry: Entry | None
+    table: Table
+    taken: tuple[BaseRoute, Scope] | None = None
+    redirect: Found | None = None
+
+
+def find(table: Table, scope: Scope) -> Found:
+    """What Starlette's router would do with ``scope``, worked out without running anything of the host."""
+    partial = None
+    for entry in table.candidates(scope):
+        match, child_scope = entry.route.matches(scope if entry.known else dict(scope))
+        if match is Match.FULL:
+            taken = (entry.route, child_scope)
+            if entry.below is None or not entry.below.refresh():
+                return Found(match, entry, table, taken)
+            found = find(entry.below, {**scope, **child_scope})
+            found.taken = taken
+            return found
+        if match is Match.PARTIAL and partial is None:
+            partial = entry
+    if partial is not None:
+        return Found(Match.PARTIAL, partial, table)
+    if table.router is not None and table.router.redirect_slashes and route_path(scope) != "/":
+        path: str = scope["path"]
+        other = {**scope, "path": path.rstrip("/") if path.endswith("/") else path + "/"}
+        if any(entry.route.matches(dict(other))[0] is not Match.NONE for entry in table.candidates(other)):
+            return Found(Match.NONE, None, table, redirect=find(table, other))
+    return Found(Match.NONE, None, table)
+
+
+def route_path(scope: Scope) -> str:
+    """The path below ``root_path``: what Starlette matches routes on."""
+    path: str = scope["path"]
+    root_path: str = scope["root_path"]
+    if not root_path or not path.startswith(root_path):
+        return path
+    below = path[len(root_path) :]
+    return below if not below or below[0] == "/" else path
+
+
+def _first_segment(path: str) -> str | None:
+    return path.split("/", 2)[1] if path[:1] == "/" else None

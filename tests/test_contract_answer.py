@@ -1,0 +1,265 @@
+"""Contract section 5, the answer."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from batchkit import BatchEndpoint, batchable
+from tests.batches import action, batch, envelope, post
+
+pytestmark = pytest.mark.anyio
+
+Headers = list[tuple[bytes, bytes]]
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+def answering(*answers: tuple[int, Headers, bytes], **settings: Any) -> Starlette:
+    """A host whose action ``/<index>/`` is answered with just these bytes."""
+    app = Starlette()
+    for index, (status, headers, body) in enumerate(answers):
+
+        async def answer(
+            scope: Scope, receive: Receive, send: Send, status: int = status, headers: Headers = headers, body: bytes = body
+        ) -> None:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+        app.mount(f"/{index}", batchable(answer))
+    return BatchEndpoint(**settings).mount_to(app)
+
+
+async def result_of(status: int, headers: Headers, body: bytes, method: str = "get", **settings: Any) -> dict[str, Any]:
+    [result] = await batch(answering((status, headers, body), **settings), action("/0/", method))
+    return result
+
+
+async def test_the_answer_is_200_json_that_nobody_stores_or_sniffs() -> None:
+    """“`200`, `application/json; charset=utf-8`, `Cache-Control: no-store`, `X-Content-Type-Options: nosniff`, `{”data“:[…]}`”."""
+    answer = await post(answering((200, [JSON_TYPE], b"1")), envelope(action("/0/")))
+    assert answer.status == 200
+    assert sorted(answer.headers) == [
+        (b"cache-control", b"no-store"),
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    assert answer.body == b'{"data":[{"status_code":200,"headers":{},"body":1}]}'
+
+
+async def test_exactly_one_result_per_action_in_order_with_exactly_three_keys() -> None:
+    """“exactly one result per action, in the order of the actions”, “exactly these three keys”."""
+    answers = [(200 + index, [JSON_TYPE], b"%d" % index) for index in range(9)]
+    results = await batch(answering(*answers), *[action(f"/{index}/") for index in range(9)])
+    assert results == [{"status_code": 200 + index, "headers": {}, "body": {} if index == 4 else index} for index in range(9)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"123456789012345678901234567890",
+        b'{"b":1.10,"a":1E400,"a":-0}',
+        b" [ 1 ,\n 2 ]\r\n",
+        b'"\\u00fc\\ud83d\\ude00\\/"',
+        '"ü😀"'.encode(),
+        b"null",
+        b"false",
+        b"[" * 500 + b"]" * 500,
+    ],
+)
+@pytest.mark.parametrize("content_type", [b"application/json", b"application/problem+json; charset=utf-8", b"APPLICATION/JSON"])
+async def test_json_stands_there_byte_for_byte(body: bytes, content_type: bytes) -> None:
+    """“a JSON answer (strictly UTF-8, valid) stands there as JSON, byte for byte as the handler wrote it”."""
+    answer = await post(answering((200, [(b"content-type", content_type)], body)), envelope(action("/0/")))
+    assert answer.body == b'{"data":[{"status_code":200,"headers":{},"body":' + body + b"}]}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"NaN",
+        b"{",
+        b"[1,]",
+        b'"\\ud800"',
+        b'{"a":1}}',
+        b'1},{"status_code":200,"headers":{},"body":2',
+        b"\xef\xbb\xbf1",
+        b"[" * 100_000 + b"]" * 100_000,
+        b"'x'",
+        b" ",
+    ],
+)
+async def test_what_calls_itself_json_and_is_not_is_a_string(body: bytes) -> None:
+    """“What calls itself JSON and is not valid JSON stands there as a string: no handler can break the envelope”."""
+    result = await result_of(200, [JSON_TYPE], body)
+    assert result["body"] == body.decode()
+    assert result["headers"] == {"content-type": "application/json"}
+    assert list(result) == ["status_code", "headers", "body"]
+
+
+@pytest.mark.parametrize(("status", "method"), [(200, "head"), (204, "get"), (304, "get"), (200, "get"), (404, "head")])
+async def test_an_empty_body_is_an_empty_object(status: int, method: str) -> None:
+    """“an empty one (HEAD, 204, 304 …) is `{}`”."""
+    body = b"" if (status, method) == (200, "get") else b"ignored"
+    assert await result_of(status, [JSON_TYPE], body, method) == {"status_code": status, "headers": {}, "body": {}}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "text"),
+    [
+        (b"text/plain", "grüß".encode(), "grüß"),
+        (b"text/html; charset=latin-1", "grüß".encode("latin-1"), "grüß"),
+        (b'text/plain; Charset="UTF-16"', "grüß".encode("utf-16"), "grüß"),
+        (b"text/csv", b"a,b", "a,b"),
+        (b"application/xml", b"<a/>", "<a/>"),
+        (b"image/svg+xml", b"<a/>", "<a/>"),
+        (b"application/javascript", b"x", "x"),
+        (b"text/javascript", b"x", "x"),
+        (b"application/x-www-form-urlencoded", b"a=b", "a=b"),
+        (b"application/vnd.odd; charset=utf-8", b"x", "x"),
+        (None, "ü".encode(), "ü"),
+        (b"", b"x", "x"),
+        (b"text/plain", b'</script>\x00\x1f"\\', '</script>\x00\x1f"\\'),
+    ],
+)
+async def test_text_is_a_string(content_type: bytes | None, body: bytes, text: str) -> None:
+    """“text (`text/*`, XML, JavaScript, form-urlencoded, anything with a charset, and what has no media type but is UTF-8) …”."""
+    result = await result_of(200, [] if content_type is None else [(b"content-type", content_type)], body)
+    assert result["body"] == text
+    assert result["headers"] == ({} if content_type is None else {"content-type": content_type.decode()})
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (b"image/png", b"\x89PNG\x00"),
+        (b"application/octet-stream", b"text"),
+        (b"text/plain", b"\xff"),
+        (b"text/plain; charset=utf-7x", b"x"),
+        (b"text/plain; charset=ascii", "ü".encode()),
+        (b"text/plain; charset=zlib", b"x"),
+        (b"application/json", b"\xff"),
+        (None, b"\xff\xfe"),
+    ],
+)
+async def test_anything_else_is_base64(content_type: bytes | None, body: bytes) -> None:
+    """“anything else, text that does not decode included, is base64”, “a fourth, `”body_encoding“:”base64“`”."""
+    result = await result_of(200, [] if content_type is None else [(b"content-type", content_type)], body)
+    assert list(result) == ["status_code", "headers", "body", "body_encoding"]
+    assert (base64.b64decode(result["body"]), result["body_encoding"]) == (body, "base64")
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [(b"gzip", gzip.compress), (b"GZIP", gzip.compress), (b"deflate", zlib.compress), (b"x-gzip", gzip.compress)],
+)
+async def test_a_content_encoding_is_undone(coding: bytes, encode: Any) -> None:
+    """“A `Content-Encoding` the handler applied itself is undone for gzip and deflate, within `max_result_size`”."""
+    headers = [JSON_TYPE, (b"content-encoding", coding)]
+    assert await result_of(200, headers, encode(b'{"a":1}')) == {"status_code": 200, "headers": {}, "body": {"a": 1}}
+    assert (await result_of(200, headers, encode(b"0" * 5000), max_result_size=4999))["status_code"] == 502
+    assert (await result_of(200, headers, encode(b" " * 5000), max_result_size=5000))["status_code"] == 200
+
+
+@pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, br", b"gzip"])
+async def test_another_content_encoding_leaves_base64(coding: bytes) -> None:
+    """“another one leaves base64 and its `content-encoding` header”; so does one that is broken."""
+    result = await result_of(200, [JSON_TYPE, (b"content-encoding", coding)], b"\x1b\x00broken")
+    assert base64.b64decode(result["body"]) == b"\x1b\x00broken"
+    assert result["body_encoding"] == "base64"
+    assert result["headers"] == {"content-type": "application/json", "content-encoding": coding.decode()}
+
+
+SHOWN = [
+    "location",
+    "content-location",
+    "etag",
+    "last-modified",
+    "retry-after",
+    "link",
+    "allow",
+    "www-authenticate",
+    "content-disposition",
+    "content-language",
+    "deprecation",
+    "sunset",
+    "x-total-count",
+    "x-request-id",
+]
+KEPT_BACK = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authenticate", "content-length"]
+
+
+async def test_headers_are_shown_by_an_allow_list() -> None:
+    """“`headers`: what is specific to this result …, by an allow-list: …”, “{lower-case name: string}”."""
+    names = [*SHOWN, *KEPT_BACK, "date", "server", "x-secret", "cache-control", "set-cookie"]
+    headers = [(name.title().encode(), b"v") for name in names]
+    result = await result_of(200, [*headers, JSON_TYPE], b"{}")
+    assert result["headers"] == dict.fromkeys(SHOWN, "v")
+
+
+async def test_result_headers_adds_names_or_all() -> None:
+    """“`result_headers=` adds names, or `”*“` for all but hop-by-hop, `content-length`, `content-encoding`, `date`, `server`”."""
+    names = ["location", "x-one", "x-two", *KEPT_BACK, "date", "server", "set-cookie"]
+    headers = [(name.encode(), b"v") for name in names]
+    assert (await result_of(200, headers, b"", result_headers=["X-One", "set-cookie"]))["headers"] == {
+        "location": "v",
+        "x-one": "v",
+    }
+    shown = {"location": "v", "x-one": "v", "x-two": "v"}
+    assert (await result_of(200, headers, b"", result_headers="*"))["headers"] == shown
+    with_type = await result_of(200, [*headers, (b"content-type", b"text/plain")], b"x", result_headers="*")
+    assert with_type["headers"] == {**shown, "content-type": "text/plain"}
+
+
+async def test_repeated_fields_are_joined() -> None:
+    """“Repeated fields are joined with `, `”."""
+    result = await result_of(200, [(b"link", b"<a>"), (b"etag", b"e"), (b"Link", b"<b>")], b"")
+    assert result["headers"] == {"link": "<a>, <b>", "etag": "e"}
+
+
+async def test_set_cookie_goes_to_the_batchs_own_answer_in_action_order() -> None:
+    """“`Set-Cookie` of an action goes to the batch's own answer, in action order, and never into the JSON”."""
+    app = answering(
+        (200, [(b"set-cookie", b"a=1; HttpOnly"), (b"set-cookie", b"b=2")], b""),
+        (200, [], b""),
+        (500, [(b"Set-Cookie", b"c=3")], b"x"),
+        result_headers="*",
+    )
+    answer = await post(app, envelope(action("/2/"), action("/1/"), action("/0/")))
+    assert [value for name, value in answer.headers if name == b"set-cookie"] == [b"c=3", b"a=1; HttpOnly", b"b=2"]
+    assert b"HttpOnly" not in answer.body
+    assert b"c=3" not in answer.body
+
+
+async def test_a_header_value_that_is_not_ascii_stands_as_latin_1() -> None:
+    result = await result_of(200, [(b"etag", b"\xfc")], b"")
+    assert result["headers"] == {"etag": "ü"}
+
+
+async def test_a_mounted_static_answer_is_complete() -> None:
+    """A file goes through in full: actions are offered no extension by which a path could be sent in place of bytes."""
+    content = b"x" * 300_000
+
+    async def file(scope: Scope, receive: Receive, send: Send) -> None:
+        assert "extensions" not in scope
+        await Response(content, media_type="application/octet-stream")(scope, receive, send)
+
+    app = Starlette(routes=[Mount("/file", batchable(file))])
+    BatchEndpoint().mount_to(app)
+    [result] = await batch(app, action("/file/"))
+    assert base64.b64decode(result["body"]) == content
+
+
+async def test_no_key_stands_beside_data() -> None:
+    """“No `next_page` and no other key beside `data` (the official clients would ask again)”."""
+    answer = await post(answering((200, [JSON_TYPE], b'{"data":[],"next_page":{"offset":"x"}}')), envelope(action("/0/")))
+    assert list(json.loads(answer.body)) == ["data"]

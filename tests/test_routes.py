@@ -1,0 +1,119 @@
+"""The index of routes says what Starlette's own scan of the table says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
+
+from batchkit import BatchEndpoint
+from batchkit.routes import Table, find, route_path
+
+
+async def endpoint(request: Request) -> Response:
+    return Response()
+
+
+class Loose(Route):
+    """A route that matches in its own way: without regard to case."""
+
+    def matches(self, scope: Any) -> Any:
+        return super().matches({**scope, "path": scope["path"].lower()})
+
+
+segments = st.sampled_from(["a", "b", "A", "{x}", "{y:int}", "{z:path}", "a-{x}", "7", ""])
+paths = (
+    st.lists(segments, max_size=3)
+    .map(lambda parts: "/" + "/".join(parts))
+    .filter(lambda path: path.count("{x}") < 2 > path.count("{z"))
+)
+methods = st.sampled_from([["GET"], ["POST"], ["GET", "DELETE"], None])
+
+
+def unique_parameters(path: str) -> bool:
+    return all(path.count(name) < 2 for name in ("{x}", "{y:", "{z:"))
+
+
+plain_routes = st.builds(
+    lambda kind, path, methods: kind(path, endpoint, methods=methods),
+    st.sampled_from([Route, Route, Loose]),
+    paths.filter(unique_parameters),
+    methods,
+)
+routes: st.SearchStrategy[Any] = st.recursive(
+    plain_routes,
+    lambda inner: (
+        st.builds(lambda path, below: Mount(path, routes=below), paths.filter(unique_parameters), st.lists(inner, max_size=3))
+        | st.builds(
+            lambda host, below: Host(host, Router(below)),
+            st.sampled_from(["h.example", "{s}.example"]),
+            st.lists(inner, max_size=2),
+        )
+    ),
+    max_leaves=8,
+)
+requested = st.lists(st.sampled_from(["a", "b", "A", "a-1", "7", "", "x"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
+
+
+def scanned(routes: list[BaseRoute], scope: dict[str, Any]) -> tuple[Match, BaseRoute | None]:
+    """What Starlette's router does, as it does it: every route in turn."""
+    partial = None
+    for route in routes:
+        match, child = route.matches(scope)
+        if match is Match.FULL:
+            below = getattr(route, "routes", None)
+            return scanned(below, {**scope, **child}) if below else (match, route)
+        if match is Match.PARTIAL and partial is None:
+            partial = route
+    return (Match.PARTIAL, partial) if partial is not None else (Match.NONE, None)
+
+
+@given(st.lists(routes, max_size=8), requested, st.sampled_from(["GET", "POST", "DELETE"]), st.sampled_from(["", "/a", "/a/b"]))
+@settings(max_examples=1000, deadline=None, derandomize=True)
+def test_the_index_is_equal_to_the_plain_scan(table: list[BaseRoute], path: str, method: str, root_path: str) -> None:
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": root_path + path,
+        "root_path": root_path,
+        "headers": [(b"host", b"h.example")],
+    }
+    indexed = Table(Router(table), BatchEndpoint())
+    indexed.refresh()
+    found = find(indexed, dict(scope))
+    match, route = scanned(table, scope)
+    assert (found.match, found.entry.route if found.entry else None) == (match, route)
+
+
+def test_routes_that_are_added_later_are_seen() -> None:
+    app = Starlette(routes=[Mount("/m", routes=[Route("/a", endpoint)], name="m")])
+    table = Table(app.router, BatchEndpoint())
+
+    def match(path: str) -> Match:
+        table.refresh()
+        return find(table, {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}).match
+
+    assert [match("/m/a"), match("/m/b"), match("/c")] == [Match.FULL, Match.NONE, Match.NONE]
+    app.add_route("/c", endpoint)
+    app.routes[0].routes.append(Route("/b", endpoint))  # type: ignore[attr-defined]
+    assert [match("/m/a"), match("/m/b"), match("/c")] == [Match.FULL, Match.FULL, Match.FULL]
+    del app.routes[0]
+    assert [match("/m/a"), match("/c")] == [Match.NONE, Match.FULL]
+
+
+def test_the_path_below_root_path_is_what_starlette_matches_on() -> None:
+    def below(path: str, root_path: str) -> str:
+        return route_path({"path": path, "root_path": root_path})
+
+    assert [below("/a/b", ""), below("/a/b", "/a"), below("/ab", "/a"), below("/a", "/a"), below("/b", "/a")] == [
+        "/a/b",
+        "/b",
+        "/ab",
+        "",
+        "/b",
+    ]

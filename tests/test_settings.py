@@ -1,0 +1,213 @@
+"""Every wrong keyword, mark or mount is met by an error that names it and says what would do."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from batchkit import BatchEndpoint, batchable, not_batchable
+from batchkit.marks import Mark, read_mark
+from batchkit.settings import Rule
+from tests.batches import action, batch, envelope, post
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "says"),
+    [
+        ({"dialect": "jsonapi"}, ValueError, "dialect='jsonapi': give one of 'asana', 'plain'"),
+        ({"policy": "none"}, ValueError, "policy='none': give one of 'marked', 'all'"),
+        ({"max_actions": 0}, ValueError, "max_actions=0: give a whole number, at least 1"),
+        ({"max_actions": True}, ValueError, "max_actions=True"),
+        ({"max_body_size": "1 MiB"}, ValueError, "max_body_size='1 MiB'"),
+        ({"max_result_size": 1.5}, ValueError, "max_result_size=1.5"),
+        ({"action_timeout": 0}, ValueError, "action_timeout=0: give a number of seconds above 0"),
+        ({"action_timeout": float("inf")}, ValueError, "action_timeout=inf"),
+        ({"action_timeout": float("nan")}, ValueError, "action_timeout=nan"),
+        ({"action_timeout": "30"}, TypeError, "action_timeout='30': give a number of seconds"),
+        ({"host": "app:app"}, TypeError, "host='app:app': give a callable"),
+        ({"cost_hook": 3}, TypeError, "cost_hook=3: give a callable"),
+        ({"plugins": [object()]}, TypeError, "plugins: <object"),
+        ({"base_path": "api"}, ValueError, "base_path='api': give a path like '/api/1.0'"),
+        ({"base_path": "/api?x"}, ValueError, "base_path='/api?x'"),
+        ({"exclude": "/scim/*"}, TypeError, "exclude='/scim/*': give a sequence of strings"),
+        ({"exclude": [7]}, TypeError, "exclude: 7 is not a string"),
+        ({"exclude": ["post /x"]}, ValueError, "exclude: 'post /x': give a route template"),
+        ({"exclude": ["scim"]}, ValueError, "exclude: 'scim': give a route template"),
+        ({"result_headers": "etag"}, TypeError, "result_headers='etag': give a sequence of strings"),
+        ({"require_json": "no"}, TypeError, "require_json='no': give True or False"),
+        ({"help": 1}, TypeError, "help=1: give a text"),
+        ({"timeout": 3}, TypeError, "unexpected keyword argument 'timeout'"),
+    ],
+)
+def test_a_wrong_keyword_is_an_error_that_names_it(keywords: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error) as raised:
+        BatchEndpoint(**keywords)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "says"),
+    [
+        ({"cost": 0}, ValueError, "batchable(cost=0): give a whole number of requests, at least 1"),
+        ({"cost": "3"}, ValueError, "batchable(cost='3')"),
+        ({"timeout": -1}, ValueError, "batchable(timeout=-1): give seconds above 0"),
+        ({"timeout": "5"}, ValueError, "batchable(timeout='5')"),
+        ({"limit": 5}, TypeError, "batchable(limit=5): give the name of a limit"),
+        ({"schema": {"type": "objekt"}}, ValueError, "batchable(schema=…): not a JSON Schema"),
+    ],
+)
+def test_a_wrong_mark_is_an_error_that_names_it(keywords: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error) as raised:
+        batchable(**keywords)
+    assert says in str(raised.value)
+
+
+def test_what_cannot_be_called_cannot_be_marked() -> None:
+    with pytest.raises(TypeError, match="cannot be marked"):
+        batchable("endpoint")
+
+
+def test_a_wrong_mount_is_an_error() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    with pytest.raises(TypeError, match="is no Starlette app and no Router"):
+        BatchEndpoint().mount_to(app)  # type: ignore[type-var]
+    for path in ("batch", "/", ""):
+        with pytest.raises(ValueError, match="give a path like"):
+            BatchEndpoint().mount_to(Starlette(), path)
+    endpoint = BatchEndpoint()
+    endpoint.mount_to(Starlette())
+    with pytest.raises(RuntimeError, match="already mounted"):
+        endpoint.mount_to(Starlette())
+
+
+@pytest.mark.anyio
+async def test_a_host_that_nobody_named_is_a_configuration_error_not_a_silent_skip(caplog: pytest.LogCaptureFixture) -> None:
+    inner = Starlette(routes=[Route("/batch", BatchEndpoint())])
+    outer = Starlette(routes=[Mount("/in", inner)])
+    caplog.set_level("INFO")
+    assert (await post(outer, envelope(action("/x")), path="/in/batch")).status == 500
+    assert "batchkit cannot tell which app" in caplog.text
+    assert "BatchEndpoint(host=app" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_the_outermost_app_is_the_host_where_it_routes_the_batch_itself() -> None:
+    app = Starlette(routes=[Route("/hello", hello), Mount("/api", routes=[Route("/batch", BatchEndpoint(base_path="/"))])])
+    assert [result["status_code"] for result in await batch(app, action("/hello"), path="/api/batch")] == [200]
+
+
+@batchable
+async def hello(request: Request) -> Response:
+    return Response()
+
+
+def test_rules_of_exclude() -> None:
+    def matches(method: str | None, template: str, below: bool, *request: str) -> bool:
+        return Rule(method, template, below).matches(*request)
+
+    assert matches(None, "/a", False, "GET", "/a")
+    assert matches("POST", "/a", False, "POST", "/a")
+    assert matches("GET", "/a", False, "HEAD", "/a")
+    assert not matches("HEAD", "/a", False, "GET", "/a")
+    assert not matches("POST", "/a", False, "GET", "/a")
+    assert not matches(None, "/a", False, "GET", "/a/b")
+    assert matches(None, "/a", True, "GET", "/a/{b}/c")
+    assert matches(None, "/a", True, "GET", "/a")
+    assert not matches(None, "/a", True, "GET", "/ab")
+
+
+# Marks
+
+
+def wraps(endpoint: Any) -> Any:
+    @functools.wraps(endpoint)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return endpoint(*args, **kwargs)
+
+    return wrapper
+
+
+def plain(request: Request) -> Response:
+    return Response()
+
+
+def fresh() -> Any:
+    """A function of its own to mark."""
+    return lambda request: Response()
+
+
+class Methods:
+    def endpoint(self, request: Request) -> Response:
+        return Response()
+
+
+def test_a_mark_is_read_through_decorators_partials_and_methods() -> None:
+    three = batchable(cost=3)
+    assert read_mark(three(fresh()), "GET") == Mark(cost=3)
+    assert read_mark(wraps(three(fresh())), "GET") == Mark(cost=3)
+    assert read_mark(three(wraps(fresh())), "GET") == Mark(cost=3)
+    assert read_mark(functools.partial(three(fresh()), 1), "GET") == Mark(cost=3)
+    assert read_mark(three(functools.partial(fresh(), 1)), "GET") == Mark(cost=3)
+    assert read_mark(three(Methods().endpoint), "GET") == Mark(cost=3)
+    assert read_mark(batchable(three(fresh())), "GET") == Mark()
+    assert read_mark(plain, "GET") is None
+    assert read_mark(None, "GET") is None
+
+
+def test_not_batchable_wins_above_or_below() -> None:
+    assert read_mark(not_batchable(batchable(fresh())), "GET") is False
+    assert read_mark(batchable(not_batchable(fresh())), "GET") is False
+    assert read_mark(batchable(wraps(not_batchable(fresh()))), "GET") is False
+    assert read_mark(batchable(functools.partial(not_batchable(fresh()))), "GET") is False
+
+
+def test_a_mark_does_not_change_what_is_marked() -> None:
+    assert batchable(plain) is plain
+    assert batchable(cost=2)(HTTPEndpoint) is HTTPEndpoint
+    del plain.__batchable__  # type: ignore[attr-defined]
+    del HTTPEndpoint.__batchable__  # type: ignore[attr-defined]
+
+
+def test_a_class_gives_its_permission_to_itself_alone_and_its_refusal_to_its_heirs() -> None:
+    @batchable(cost=2)
+    class Base(HTTPEndpoint):
+        def get(self, request: Request) -> Response:
+            return Response()
+
+        @batchable(cost=5)
+        def post(self, request: Request) -> Response:
+            return Response()
+
+    @not_batchable
+    class Closed(Base): ...
+
+    class Heir(Base): ...
+
+    class ClosedHeir(Closed): ...
+
+    assert read_mark(Base, "GET") == Mark(cost=2)
+    assert read_mark(Base, "HEAD") == Mark(cost=2)
+    assert read_mark(Base, "POST") == Mark(cost=5)
+    assert read_mark(Heir, "GET") is None
+    assert read_mark(Heir, "POST") == Mark(cost=5)
+    assert read_mark(Closed, "GET") is False
+    assert read_mark(batchable(ClosedHeir), "GET") is False
+
+
+def test_an_object_that_cannot_carry_a_mark_comes_back_wrapped() -> None:
+    class Slotted:
+        __slots__ = ()
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    assert read_mark(batchable(Slotted()), "GET") == Mark()
+    assert read_mark(not_batchable(Slotted()), "GET") is False

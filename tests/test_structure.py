@@ -1,0 +1,71 @@
+"""The picture in the README, held by the code: modules import downwards, stay short, and say what they are."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import batchkit
+
+PACKAGE = Path(batchkit.__file__).parent
+
+# From the top to the bottom: a module imports only from rows below its own.
+LAYERS = [
+    ["__init__"],
+    ["app"],
+    ["admission", "dispatch", "request", "resolve", "wire"],
+    ["exchange", "guard", "routes"],
+    ["settings"],
+    ["dialect", "frame"],
+    ["content", "marks", "path"],
+    ["model", "schema"],
+    ["errors"],
+]
+MODULES = {path.stem: path for path in PACKAGE.glob("*.py")}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a module imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "batchkit":
+            submodule = node.module.partition(".")[2]
+            names |= {submodule} if submodule else {alias.name for alias in node.names}
+    return names
+
+
+def test_every_module_has_its_place_in_the_picture() -> None:
+    assert sorted(MODULES) == sorted(name for layer in LAYERS for name in layer)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_only_downwards(name: str) -> None:
+    depth = {module: index for index, layer in enumerate(LAYERS) for module in layer}
+    for other in imported(MODULES[name]):
+        assert depth[other] > depth[name], f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_is_longer_than_about_250_lines(name: str) -> None:
+    assert len(MODULES[name].read_text().splitlines()) <= 260
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_private_name_of_another_library_is_imported(name: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = [*node.module.split("."), *(alias.name for alias in node.names)]
+            assert not [part for part in parts if part.startswith("_") and part != "__future__"], ast.unparse(node)
+
+
+@pytest.mark.parametrize("name", batchkit.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    item = getattr(batchkit, name)
+    assert inspect.getdoc(item)
+    if inspect.isclass(item):
+        for attribute, value in vars(item).items():
+            if not attribute.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                assert inspect.getdoc(value) or attribute in dir(item.__mro__[1]), f"{name}.{attribute}"
