@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -59,7 +59,10 @@ def decode(body: bytes, settings: Settings) -> list[Action]:
     try:
         if not body.isascii():
             body.decode()
-        raw_actions = _typed(_batch, body, "data").data.actions
+        try:
+            raw_actions = _batch.decode(body).data.actions
+        except msgspec.ValidationError:
+            raw_actions = _batch.decode(_last_of_each(body, "data")).data.actions
     except msgspec.ValidationError:
         raise InvalidBatch(*_explain_batch(body)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -80,19 +83,15 @@ def decode(body: bytes, settings: Settings) -> list[Action]:
     return actions
 
 
-T = TypeVar("T")
+def _last_of_each(raw: bytes | Raw, inner: str) -> bytes:
+    """``raw`` with, of a key that stands twice in it or in its object ``inner``, the last, which counts (contract section 1).
 
-
-def _typed(decoder: msgspec.json.Decoder[T], raw: bytes | Raw, inner: str) -> T:
-    """``raw`` decoded; of a key that stands twice, in it or in its object ``inner``, the last counts (contract section 1)."""
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError:
-        # msgspec judges every one of them, the last and those that do not count.
-        fields = _object.decode(raw)
-        with suppress(msgspec.ValidationError):
-            fields[inner] = Raw(_encode_json(_object.decode(fields.get(inner, b"null"))))
-        return decoder.decode(_encode_json(fields))
+    Types are checked for every one of them by msgspec, those that do not count included.
+    """
+    fields = _object.decode(raw)
+    with suppress(msgspec.ValidationError):
+        fields[inner] = Raw(_encode_json(_object.decode(fields.get(inner, b"null"))))
+    return _encode_json(fields)
 
 
 _NOT_JSON = "Could not parse request data, invalid JSON"
@@ -117,7 +116,10 @@ def _outline(raw: Raw, rules: dict[str, Any]) -> Any:
 
 def _decode_action(action: Action, raw: Raw, dialect: Dialect) -> None:
     try:
-        fields = _typed(_action, raw, "options")
+        try:
+            fields = _action.decode(raw)
+        except msgspec.ValidationError:
+            fields = _action.decode(_last_of_each(raw, "options"))
         data = bytes(fields.data)
         if data == b"null":
             data = b""
