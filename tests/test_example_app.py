@@ -1,0 +1,379 @@
+"""The example app, used with Asana's own Python client over real connections, and its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import asana
+import httpx2
+import pytest
+import uvicorn
+from asana.rest import ApiException
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
+
+import example_app.__main__ as command_line
+from batchkit import Batch, TooManyRequests
+from example_app.app import TOKEN, create_app
+
+ROOT = Path(__file__).parent.parent
+
+# Of the demo data: a project with three tasks, and those.
+LAUNCH = "1002"
+README, DEMO, TAG = "1003", "1004", "1005"
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[str]:
+    """Serve ``app`` on loopback; gives the base URL of its API."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/api/1.0"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def official_client(url: str, token: str = TOKEN) -> Iterator[Any]:
+    """Asana's own client, as it comes, for the API at ``url``."""
+    configuration = asana.Configuration()
+    configuration.host = url
+    configuration.access_token = token
+    client = asana.ApiClient(configuration)
+    try:
+        yield client
+    finally:
+        client.pool.close()
+        client.pool.join()
+        client.rest_client.pool_manager.clear()
+
+
+@contextmanager
+def plain_client(url: str, **headers: str) -> Iterator[httpx2.Client]:
+    """A client for requests of their own."""
+    fields = {"authorization": f"Bearer {TOKEN}", **headers}
+    with httpx2.Client(base_url=url, headers=fields, trust_env=False) as client:
+        yield client
+
+
+def in_process(token: str = f"Bearer {TOKEN}") -> TestClient:
+    """A client of an app of its own, without a connection in between."""
+    return TestClient(create_app(), base_url="http://testserver/api/1.0", headers={"authorization": token})
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with serving(create_app()) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Any]:
+    with official_client(url) as client:
+        yield client
+
+
+@pytest.fixture
+def alone(url: str) -> Iterator[httpx2.Client]:
+    with plain_client(url) as client:
+        yield client
+
+
+def action(method: str, path: str, **more: Any) -> dict[str, Any]:
+    return {"relative_path": path, "method": method, **more}
+
+
+def post_batch(client: Any, *actions: dict[str, Any], **keywords: Any) -> Any:
+    """What the official client makes of a batch."""
+    return asana.BatchAPIApi(client).create_batch_request({"data": {"actions": list(actions)}}, {}, **keywords)
+
+
+def results_of(client: Any, *actions: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(post_batch(client, *actions))
+
+
+def refusal_of(client: Any, *actions: dict[str, Any]) -> Any:
+    """The official client's exception for a batch that is refused as a whole."""
+    with pytest.raises(ApiException) as caught:
+        results_of(client, *actions)
+    return caught.value
+
+
+def messages(body: Any) -> list[str]:
+    return [error["message"] for error in (json.loads(body) if isinstance(body, bytes) else body)["errors"]]
+
+
+def task_names(alone: httpx2.Client) -> list[str]:
+    return [task["name"] for task in alone.get("/tasks").json()["data"]]
+
+
+def test_the_client_reads_a_list_page_by_page_to_its_end(client: Any) -> None:
+    tasks = asana.TasksApi(client).get_tasks({"project": LAUNCH, "limit": 2, "opt_fields": "name"})
+    assert list(tasks) == [
+        {"gid": README, "name": "Write the README"},
+        {"gid": DEMO, "name": "Record a demo"},
+        {"gid": TAG, "name": "Tag the release"},
+    ]
+
+
+def test_the_client_creates_reads_updates_and_deletes_a_task(client: Any) -> None:
+    tasks = asana.TasksApi(client)
+    created = tasks.create_task({"data": {"name": "Tell everyone", "projects": [LAUNCH]}}, {})
+    assert created["projects"] == [{"gid": LAUNCH, "resource_type": "project", "name": "Launch"}]
+    gid = created["gid"]
+    assert tasks.get_task(gid, {"opt_fields": "name,completed"}) == {"gid": gid, "name": "Tell everyone", "completed": False}
+    assert tasks.update_task({"data": {"completed": True}}, gid, {}) == created | {"completed": True}
+    assert tasks.delete_task(gid) == {}
+    with pytest.raises(ApiException) as caught:
+        tasks.get_task(gid, {})
+    assert caught.value.status == 404
+
+
+def test_a_page_says_where_the_next_one_begins(alone: httpx2.Client) -> None:
+    first = alone.get("/tasks", params={"project": LAUNCH, "limit": 2}).json()
+    offset = first["next_page"]["offset"]
+    path = f"/tasks?project={LAUNCH}&limit=2&offset={offset.replace('=', '%3D')}"
+    assert first["next_page"] == {"offset": offset, "path": path, "uri": f"{str(alone.base_url).rstrip('/')}{path}"}
+    alone.delete(f"/tasks/{DEMO}")
+    last = alone.get(first["next_page"]["uri"]).json()
+    assert last == {"data": [{"gid": TAG, "resource_type": "task", "name": "Tag the release"}], "next_page": None}
+    assert "next_page" not in alone.get(f"/projects/{LAUNCH}/tasks").json()
+
+
+MIXED = (
+    action("get", f"/tasks/{README}", options={"fields": ["name"]}),
+    action("post", "/tasks", data={"name": "Tell everyone"}),
+    action("put", f"/tasks/{DEMO}", data={"completed": True}, options={"fields": ["completed"]}),
+    action("delete", f"/tasks/{TAG}"),
+)
+MIXED_RESULTS = [
+    {"status_code": 200, "headers": {}, "body": {"data": {"gid": README, "name": "Write the README"}}},
+    {
+        "status_code": 201,
+        "headers": {"location": "/api/1.0/tasks/1009"},
+        "body": {
+            "data": {"gid": "1009", "resource_type": "task", "name": "Tell everyone", "notes": "", "completed": False},
+        },
+    },
+    {"status_code": 200, "headers": {}, "body": {"data": {"gid": DEMO, "completed": True}}},
+    {"status_code": 200, "headers": {}, "body": {"data": {}}},
+]
+
+
+def test_the_client_sends_a_batch_when_its_results_are_read(client: Any, alone: httpx2.Client) -> None:
+    before = task_names(alone)
+    results = post_batch(client, *MIXED)
+    assert task_names(alone) == before
+    assert list(results) == MIXED_RESULTS
+    assert task_names(alone) == ["Write the README", "Record a demo", "Plant beans", "Mend the fence", "Tell everyone"]
+
+
+def test_the_client_takes_the_whole_answer_with_full_payload(client: Any) -> None:
+    assert post_batch(client, *MIXED, full_payload=True) == {"data": MIXED_RESULTS}
+
+
+def test_the_client_takes_the_whole_answer_without_its_page_iterator(client: Any) -> None:
+    client.configuration.return_page_iterator = False
+    assert post_batch(client, *MIXED) == {"data": MIXED_RESULTS}
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (0, "Batch requests must contain at least one action"),
+        (11, "Batch requests must contain no more than 10 actions"),
+    ],
+)
+def test_no_action_and_eleven_actions_are_refused_as_a_whole(client: Any, alone: httpx2.Client, count: int, message: str) -> None:
+    refusal = refusal_of(client, *[action("delete", f"/tasks/{README}")] * count)
+    assert refusal.status == 400
+    assert messages(refusal.body) == [message]
+    assert "Write the README" in task_names(alone)
+
+
+def test_a_wrong_token_is_refused_before_any_action(url: str, alone: httpx2.Client) -> None:
+    with official_client(url, "another-token") as client:
+        refusal = refusal_of(client, action("delete", f"/tasks/{README}"))
+    assert refusal.status == 401
+    assert json.loads(refusal.body) == {"errors": [{"message": "Not Authorized"}]}
+    assert "Write the README" in task_names(alone)
+
+
+@pytest.mark.parametrize("header", ["", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x"])
+def test_every_request_must_show_the_token(header: str) -> None:
+    answer = in_process(header).get("/users/me")
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/json; charset=UTF-8"
+    assert answer.json() == {"errors": [{"message": "Not Authorized"}]}
+
+
+def test_a_refusing_cost_hook_stops_the_whole_batch() -> None:
+    costs = []
+
+    async def refuse(batch: Batch) -> None:
+        costs.append(batch.cost)
+        raise TooManyRequests("A minute has 5 requests: 4 asked, 3 left", retry_after=2.5)
+
+    with serving(create_app(cost_hook=refuse)) as url, official_client(url) as client, plain_client(url) as alone:
+        before = task_names(alone)
+        refusal = refusal_of(client, *MIXED)
+        assert refusal.status == 429
+        assert refusal.headers["Retry-After"] == "3"
+        assert messages(refusal.body) == ["A minute has 5 requests: 4 asked, 3 left"]
+        assert task_names(alone) == before
+    assert costs == [4]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "data", "status"),
+    [
+        ("post", "/attachments", {}, 200),
+        ("post", "/organization_exports", {"organization": "1"}, 201),
+        ("get", "/organization_exports/1009", {}, 200),
+        ("delete", "/organization_exports/1009", {}, 200),
+        ("get", "/scim/Users", {}, 200),
+        ("post", "/batch", {"actions": [action("get", "/users/me")]}, 200),
+    ],
+)
+def test_what_asana_excludes_works_alone_but_not_in_a_batch(
+    client: Any, alone: httpx2.Client, method: str, path: str, data: dict[str, Any], status: int
+) -> None:
+    export = alone.post("/organization_exports", json={"data": {"organization": "1"}})
+    assert export.headers["location"] == "/api/1.0/organization_exports/1009"
+    before, excluded, after = results_of(
+        client, action("get", "/users/me"), action(method, path, data=data), action("get", f"/tasks/{README}")
+    )
+    assert (before["status_code"], excluded["status_code"], after["status_code"]) == (200, 400, 200)
+    assert messages(excluded["body"]) == ["data.actions[1]: This action cannot be used in a batch request"]
+    assert alone.request(method, path, json={"data": data} if method == "post" else None).status_code == status
+
+
+# Each action, and the request of its own that it stands for.
+SAME: list[tuple[dict[str, Any], tuple[str, str, Any]]] = [
+    (action("get", "/users/me"), ("GET", "/users/me", None)),
+    (
+        action("get", "/tasks", data={"project": LAUNCH}, options={"limit": 2, "fields": ["name", "completed"]}),
+        ("GET", f"/tasks?project={LAUNCH}&limit=2&opt_fields=name,completed", None),
+    ),
+    (action("post", "/tasks", data={"name": "é"}), ("POST", "/tasks", {"data": {"name": "é"}})),
+    (action("post", "/tasks"), ("POST", "/tasks", {"data": {}})),
+    (action("put", f"/tasks/{DEMO}", data={"completed": True}), ("PUT", f"/tasks/{DEMO}", {"data": {"completed": True}})),
+    (action("delete", f"/tasks/{TAG}"), ("DELETE", f"/tasks/{TAG}", None)),
+    (action("head", f"/tasks/{DEMO}"), ("HEAD", f"/tasks/{DEMO}", None)),
+    (action("get", f"/tasks/{TAG}"), ("GET", f"/tasks/{TAG}", None)),
+    (action("get", "/tasks/"), ("GET", "/tasks/", None)),
+    (action("patch", f"/tasks/{DEMO}"), ("PATCH", f"/tasks/{DEMO}", {"data": {}})),
+    (action("get", "/not_found"), ("GET", "/not_found", None)),
+]
+
+
+def test_the_result_of_an_action_is_the_answer_to_the_same_request_alone() -> None:
+    with serving(create_app()) as url, plain_client(url, host="tasks.example") as client:
+        answers = [client.request(method, path, json=body) for _, (method, path, body) in SAME]
+    with serving(create_app()) as url, official_client(url) as official:
+        official.set_default_header("Host", "tasks.example")
+        results = [result for sent, _ in SAME for result in results_of(official, sent)]
+    assert [(result["status_code"], result["body"], result["headers"].get("location")) for result in results] == [
+        (answer.status_code, json.loads(answer.content or b"{}"), answer.headers.get("location")) for answer in answers
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 201, 400, 200, 200, 200, 404, 307, 404, 404]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status", "message"),
+    [
+        ("GET", "/nowhere", "", 404, "No matching route for request"),
+        ("PATCH", f"/tasks/{README}", "", 404, "No matching route for request"),
+        ("GET", f"/tasks/{LAUNCH}", "", 404, f"task: Not a recognized ID: {LAUNCH}"),
+        ("GET", "/projects/0/tasks", "", 404, "project: Not a recognized ID: 0"),
+        ("POST", "/tasks", '{"data": {"name": "a", "projects": [0]}}', 404, "project: Not a recognized ID: 0"),
+        ("POST", "/projects", '{"data": {}}', 400, "name: Missing input"),
+        ("POST", "/tasks", '{"data": {"name": 1}}', 400, "name: Not a valid value"),
+        ("POST", "/tasks", "{", 400, "Could not parse request data, invalid JSON"),
+        ("POST", "/tasks", "[" * 100_000, 400, "Could not parse request data, invalid JSON"),
+        ("PUT", f"/tasks/{README}", '{"name": "a"}', 400, "Could not parse request data, invalid JSON"),
+        ("PUT", f"/tasks/{README}", '{"data": "name"}', 400, "Could not parse request data, invalid JSON"),
+        ("GET", "/tasks?limit=0", "", 400, "limit: Must be a number from 1 to 100"),
+        ("GET", "/tasks?limit=101", "", 400, "limit: Must be a number from 1 to 100"),
+        ("GET", "/tasks?limit=1&offset=two", "", 400, "offset: Your pagination token is invalid."),
+    ],
+)
+def test_a_mistake_is_answered_as_asana_answers_it(method: str, path: str, content: str, status: int, message: str) -> None:
+    client = in_process()
+    before = task_names(client)
+    answer = client.request(method, path, content=content)
+    assert answer.status_code == status
+    assert messages(answer.content) == [message]
+    assert answer.json()["errors"][0]["help"].endswith("https://developers.asana.com/docs/errors")
+    assert task_names(client) == before
+
+
+def test_each_app_has_objects_of_its_own() -> None:
+    one, other = in_process(), in_process()
+    one.delete(f"/tasks/{README}").raise_for_status()
+    assert "Write the README" not in task_names(one)
+    assert "Write the README" in task_names(other)
+
+
+def test_the_demo_shows_ten_results_and_succeeds() -> None:
+    demo = subprocess.run(
+        [sys.executable, "-m", "example_app", "--demo"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (demo.returncode, demo.stderr) == (0, "")
+    rows = re.findall(r"^ ?(\d+)  (?:get|post|put|delete|head|fetch) +/\S+ +(\d+) +\S", demo.stdout, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 11))
+    assert [int(status) for _, status in rows] == [200, 200, 200, 201, 200, 200, 200, 404, 400, 400]
+
+
+def test_the_demo_fails_where_a_status_is_not_the_expected_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command_line, "DEMO", [(action("get", "/users/me"), 404)])
+    monkeypatch.setattr(sys, "argv", ["example_app", "--demo"])
+    assert command_line.main() == 1
+    assert "200, not 404" in capsys.readouterr().out
+
+
+def test_the_printed_curl_line_works_as_pasted_and_ctrl_c_ends_the_server_quietly(tmp_path: Path) -> None:
+    # What curl is configured to do besides is this test's affair, not the line's.
+    (tmp_path / ".curlrc").write_text('silent\nnoproxy = "*"\nwrite-out = "\\n%{http_code}"\n')
+    command = [sys.executable, "-m", "example_app", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            line = next(line for line in server.stdout if line.startswith("curl "))
+            environment = {**os.environ, "CURL_HOME": str(tmp_path)}
+            answer = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, errors = server.communicate(timeout=60)
+    body, status = answer.stdout.rsplit("\n", 1)
+    assert status == "200"
+    assert [result["status_code"] for result in json.loads(body)["data"]] == [200, 200, 200]
+    assert (server.returncode, errors) == (0, "")
+
+
+def test_a_port_that_cannot_be_had_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["example_app", "--port", str(port)])
+        with pytest.raises(SystemExit, match="2"):
+            command_line.main()
+    assert f"error: port {port}: " in capsys.readouterr().err
