@@ -12,13 +12,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import asana
 import httpx2
 import pytest
-import uvicorn
 from asana.rest import ApiException
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
@@ -26,6 +24,7 @@ from starlette.types import ASGIApp
 import example_app.__main__ as command_line
 from batchkit import Batch, TooManyRequests
 from example_app.app import TOKEN, create_app
+from tests.servers import serving
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,17 +34,10 @@ README, DEMO, TAG = "1003", "1004", "1005"
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
-    """Serve ``app`` on loopback; gives the base URL of its API."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/api/1.0"
-        finally:
-            server.should_exit = True
-            thread.join()
+def serving_api(app: ASGIApp) -> Iterator[str]:
+    """Serve ``app``; gives the base URL of its API."""
+    with serving(app) as url:
+        yield f"{url}/api/1.0"
 
 
 @contextmanager
@@ -78,7 +70,7 @@ def in_process(token: str = f"Bearer {TOKEN}") -> TestClient:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with serving(create_app()) as url:
+    with serving_api(create_app()) as url:
         yield url
 
 
@@ -229,7 +221,7 @@ def test_a_refusing_cost_hook_stops_the_whole_batch() -> None:
         costs.append(batch.cost)
         raise TooManyRequests("A minute has 5 requests: 4 asked, 3 left", retry_after=2.5)
 
-    with serving(create_app(cost_hook=refuse)) as url, official_client(url) as client, plain_client(url) as alone:
+    with serving_api(create_app(cost_hook=refuse)) as url, official_client(url) as client, plain_client(url) as alone:
         before = task_names(alone)
         refusal = refusal_of(client, *MIXED)
         assert refusal.status == 429
@@ -283,9 +275,9 @@ SAME: list[tuple[dict[str, Any], tuple[str, str, Any]]] = [
 
 
 def test_the_result_of_an_action_is_the_answer_to_the_same_request_alone() -> None:
-    with serving(create_app()) as url, plain_client(url, host="tasks.example") as client:
+    with serving_api(create_app()) as url, plain_client(url, host="tasks.example") as client:
         answers = [client.request(method, path, json=body) for _, (method, path, body) in SAME]
-    with serving(create_app()) as url, official_client(url) as official:
+    with serving_api(create_app()) as url, official_client(url) as official:
         official.set_default_header("Host", "tasks.example")
         results = [result for sent, _ in SAME for result in results_of(official, sent)]
     assert [(result["status_code"], result["body"], result["headers"].get("location")) for result in results] == [

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
-import uvicorn
 from sybil.document import Document
 from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from batchkit import BatchEndpoint
+from tests.servers import serving
 
 README = Path(__file__).parent.parent / "README.md"
 DOCUMENT = Document.parse(str(README), PythonCodeBlockParser())
@@ -31,20 +26,6 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
 
 
-@contextmanager
-def serving(app: Any) -> Iterator[int]:
-    """Serve ``app`` on loopback; gives the port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"line {example.line}")
 def test_every_python_block_runs(example: Example) -> None:
     example.evaluate()
@@ -53,9 +34,9 @@ def test_every_python_block_runs(example: Example) -> None:
 def test_the_quickstart_answers_the_curl_line_as_it_says() -> None:
     EXAMPLES[0].evaluate()
     [curl] = [block for block in blocks("sh") if block.startswith("curl ")]
-    with serving(DOCUMENT.namespace["app"]) as port:
+    with serving(DOCUMENT.namespace["app"]) as url:
         # -q and --noproxy: a .curlrc or a proxy of this machine's is no business of the README's.
-        line = curl.replace("curl ", "curl -q -sS --noproxy '*' ", 1).replace(":8000", f":{port}")
+        line = curl.replace("curl ", "curl -q -sS --noproxy '*' ", 1).replace("http://127.0.0.1:8000", url)
         output = subprocess.run(["bash", "-c", line], capture_output=True, check=True, text=True).stdout
     assert json.loads(output) == json.loads(blocks("json")[0])
 
