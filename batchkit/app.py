@@ -76,6 +76,10 @@ class BatchEndpoint(Settings):
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
         host = self.host if isinstance(self.host, Starlette | Router) else app
         router = _router(host)
+        if router.middleware_stack != router.app and not isinstance(router.middleware_stack, Guard):
+            raise ValueError(
+                "mount_to: this Router has middleware of its own, behind the guard; give it to a Starlette app instead"
+            )
         self._guard = router.middleware_stack = Guard(router, self.help)
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
@@ -110,15 +114,14 @@ class BatchEndpoint(Settings):
         return frame(scope, state, self.base_path, self._guard, nested=not in_host)
 
     def _resolver_for(self, scope: Scope) -> Resolver:
-        app = self.host if isinstance(self.host, Starlette | Router) else scope.get("app")
-        if self._guard is None and (self._resolver is None or self._resolver.app is not app):
-            if not isinstance(app, Starlette | Router) or (self.host is None and scope.get("router") is not _router(app)):
-                raise RuntimeError(
-                    "batchkit cannot tell which app its actions should go to: use BatchEndpoint(…).mount_to(app, '/batch'), "
-                    "or name the outermost app, with all its middleware: BatchEndpoint(host=app, …)"
-                )
+        app = self.host if isinstance(self.host, Starlette | Router) else self._mounted_to or scope.get("app")
+        if not isinstance(app, Starlette | Router) or (self.host is None and scope.get("router") is not _router(app)):
+            raise RuntimeError(
+                "batchkit cannot tell which app its actions should go to: mount_to the outermost app, or name it, "
+                "with all its middleware: BatchEndpoint(host=app, …)"
+            )
+        if self._resolver is None or self._resolver.app is not app:
             self._resolver = Resolver(app, self.host or app, self, guarded=False)
-        assert self._resolver is not None
         return self._resolver
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 import zlib
 from functools import lru_cache
 
@@ -16,6 +17,13 @@ __all__ = ["Rendering", "is_json", "is_json_type", "media_type", "render", "undo
 _TEXT_TYPES = frozenset(
     {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}
 )
+
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-][a-z0-9!#$&^_.+-]*\+)?json").fullmatch
+# What texts come in on the web. Python knows more: some take quadratic time, and each unknown name is remembered for ever.
+_CHARSET = re.compile(
+    r"us-ascii|utf-?8|utf-?(?:16|32)(?:-?[lb]e)?|iso-8859-[0-9]{1,2}|windows-(?:125[0-8]|874)|koi8-[ru]"
+    r"|shift[_-]jis|euc-(?:jp|kr)|iso-2022-jp|gbk|gb2312|gb18030|big5|latin-?1"
+).fullmatch
 
 _json = msgspec.json.Decoder(msgspec.Raw)
 _encode = msgspec.json.Encoder().encode
@@ -44,7 +52,7 @@ def media_type(content_type: bytes) -> tuple[str, str | None]:
 
 def is_json_type(essence: str) -> bool:
     """Whether a media type in lower case is ``application/json`` or ``application/*+json``."""
-    return essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json"))
+    return _JSON_TYPE(essence) is not None
 
 
 def is_json(content: bytes) -> bool:
@@ -64,7 +72,10 @@ def undo_coding(coding: bytes, content: bytes, limit: int) -> bytes | None:
 
     Raises ResultTooLarge where more than ``limit`` bytes come out.
     """
-    if coding.strip().lower() not in (b"gzip", b"x-gzip", b"deflate"):
+    coding = coding.strip().lower()
+    if coding in (b"", b"identity"):
+        return content
+    if coding not in (b"gzip", b"x-gzip", b"deflate"):
         return None
     # 32 + wbits: zlib tells gzip from deflate by the header.
     decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS)
@@ -101,5 +112,7 @@ def _kind(content_type: bytes) -> tuple[bool, str | None]:
     """Whether the content calls itself JSON, and the charset to read it in as text, None where it is not text."""
     essence, charset = media_type(content_type)
     calls_itself_json = is_json_type(essence)
+    if charset is not None and not _CHARSET(charset):
+        return calls_itself_json, None
     textual = calls_itself_json or charset or not essence or essence.startswith("text/") or essence.endswith("+xml")
     return calls_itself_json, (charset or "utf-8") if textual or essence in _TEXT_TYPES else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from batchkit.errors import InvalidAction
 from batchkit.model import Action
-from batchkit.path import parse_path, parse_query
+from batchkit.path import LONGEST, parse_path, parse_query
+from batchkit.schema import MOST_NAMES
 
 __all__ = ["DIALECTS", "Asana", "Dialect", "Options", "Plain"]
 
@@ -25,13 +26,16 @@ LONGEST_QUERY = 16 * 1024
 _decode = json.JSONDecoder(parse_int=str, parse_float=str).decode
 
 
+Names = Annotated[list[str], Meta(max_length=MOST_NAMES)] | str
+
+
 class Options(Struct):
     """The ``options`` of an action; unknown ones are ignored."""
 
     limit: int | None = None
     offset: str | int | None = None
-    fields: list[str] | str | None = None
-    expand: list[str] | str | None = None
+    fields: Names | None = None
+    expand: Names | None = None
 
 
 class Dialect:
@@ -40,6 +44,8 @@ class Dialect:
     def apply(self, action: Action, relative_path: str, options: Options | None) -> None:
         """Give ``action`` the request that it stands for; its method and data are already there. Raises InvalidAction."""
         try:
+            if len(relative_path) > LONGEST:
+                raise InvalidAction(f"Must be 1 to {LONGEST:,} characters long")
             relative_path, query_string = self.split(relative_path)
             action.path, action.raw_path = parse_path(relative_path)
         except InvalidAction as error:
@@ -47,15 +53,15 @@ class Dialect:
         if action.method not in BODYLESS:
             action.body = self.body(action.data or b"{}")
         elif action.data:
-            query_string = _joined(query_string, self.parameters(action.data))
+            query_string = _joined(query_string, self.parameters(action.data), "data")
         if options is not None:
-            query_string = _joined(query_string, self.options(options))
+            query_string = _joined(query_string, self.options(options), "options")
         action.query_string = query_string
 
     def parameters(self, data: bytes) -> Pairs:
         """The query parameters that ``data`` stands for: numbers exactly as the JSON wrote them."""
         if len(data) > LONGEST_QUERY:
-            raise InvalidAction(f"data: Longer than {LONGEST_QUERY:,} bytes, which is more than a query can hold")
+            raise _too_long("data")
         pairs: Pairs = []
         for name, value in _parse(data).items():
             values = [] if value is None else value if isinstance(value, list) else [value]
@@ -133,8 +139,14 @@ class Plain(Dialect):
 DIALECTS: dict[str, Dialect] = {"asana": Asana(), "plain": Plain()}
 
 
-def _joined(query_string: bytes, pairs: Pairs) -> bytes:
+def _joined(query_string: bytes, pairs: Pairs, source: str) -> bytes:
+    if sum(len(name) + len(value) for name, value in pairs) > LONGEST_QUERY:
+        raise _too_long(source)
     return b"&".join(part for part in (query_string, urlencode(pairs).encode()) if part)
+
+
+def _too_long(source: str) -> InvalidAction:
+    return InvalidAction(f"{source}: Longer than {LONGEST_QUERY:,} characters, which is more than a query can hold")
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,8 @@ from batchkit.errors import ActionTimedOut
 from batchkit.exchange import Exchange
 from batchkit.model import ACTION_KEY, Batch, Result
 from batchkit.settings import Settings
+
+logger = logging.getLogger("batchkit")
 
 __all__ = ["Dispatch", "collect", "dispatch", "enter"]
 
@@ -80,8 +83,11 @@ class Dispatch:
                 exchange.end(ActionTimedOut(f"No answer within {timeout:g} seconds; the outcome is unknown"))
 
     async def _read_disconnect(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        except Exception:
+            logger.warning("The server failed to tell whether the client is still there", exc_info=True)
         self.leave()
 
 

@@ -94,7 +94,7 @@ class TooManyRequests(BatchError):
     """Raised by a cost hook: the batch would exceed a limit, so nothing runs: 429 (contract section 3).
 
     ``message`` says which limit, how much was asked and how much was left. ``retry_after`` is the time in seconds after
-    which the same batch could pass, sent rounded up to a whole second, at least 1; None sends no ``Retry-After``.
+    which the same batch could pass, sent rounded up to a whole second, at least 1; None (or ``math.inf``) sends none.
     """
 
     status_code = 429
@@ -109,7 +109,7 @@ class TooManyRequests(BatchError):
 
     @property
     def headers(self) -> dict[str, str]:
-        if self.retry_after is None:
+        if self.retry_after is None or not math.isfinite(self.retry_after):
             return {}
         return {"retry-after": str(max(1, math.ceil(self.retry_after)))}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from time import perf_counter
 from typing import Protocol
 
@@ -11,11 +13,13 @@ from starlette.types import ASGIApp, Message
 
 from batchkit.content import undo_coding
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
-from batchkit.model import Action, Result
+from batchkit.model import RUNNING, Action, Result
 
 __all__ = ["Exchange"]
 
 CHUNKS_PER_CHECKPOINT = 16
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Conversation(Protocol):
@@ -52,6 +56,7 @@ class Exchange:
         """Call the app that answers the action, in a task of its own. Whatever it does, the action gets a result."""
         action = self.action
         assert action.scope is not None
+        RUNNING.set(action)
         self._started = perf_counter()
         try:
             await self.app(action.scope, self.receive, self.send)
@@ -73,18 +78,22 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """ASGI ``send``: gathers the answer; what comes after it is complete is dropped."""
+        """ASGI ``send``: gathers the answer. Raises RuntimeError or TypeError for what a server would not take either."""
         if self.action.result is not None:
             # Whoever goes on sending must come by here to learn that its task was cancelled.
             await checkpoint()
-            return
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._headers = message.get("headers", ())
+        elif message["type"] == "http.response.start":
+            if self._status is not None:
+                raise RuntimeError("The application started its response twice")
+            self._status, self._headers = _checked(message["status"], message.get("headers", ()))
             self._chunks: list[bytes] = []
             self._size = 0
-        elif message["type"] == "http.response.body" and self._status is not None:
+        elif message["type"] == "http.response.body":
+            if self._status is None:
+                raise RuntimeError("The application sent a body before it started its response")
             chunk = message.get("body", b"")
+            if type(chunk) is not bytes:
+                chunk = bytes(memoryview(chunk))
             self._size += len(chunk)
             if self._size > self.around.limit:
                 self.end(ResultTooLarge(f"The result is larger than {self.around.limit:,} bytes"))
@@ -99,34 +108,44 @@ class Exchange:
 
     def end(self, error: BatchError) -> None:
         """Answer the action with ``error`` and stop its work."""
-        self._finish(Result.of_error(error, self.around.help))
+        self._finish(Result.of_error(error, self.around.help, perf_counter() - self._started))
         self.task.cancel()
 
     def _fail(self, error: Exception) -> None:
         # The answer of the host, if it is complete, stands: Starlette raises again after its own 500.
         failed = ActionFailed.logged(self.action.index, error)
         if self.action.result is None:
-            self._finish(Result.of_error(failed, self.around.help))
+            self._finish(Result.of_error(failed, self.around.help, perf_counter() - self._started))
 
     def _complete(self, status: int) -> None:
-        headers = [(name.lower(), value) for name, value in self._headers]
+        headers = self._headers
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         if self.action.method == "HEAD" or status in (204, 304):
             body = b""
-        for name, coding in headers:
-            if name == b"content-encoding" and body:
-                try:
-                    plain = undo_coding(coding, body, self.around.limit)
-                except ResultTooLarge as error:
-                    self.end(error)
-                    return
-                if plain is not None:
-                    body = plain
-                    headers = [header for header in headers if header[0] != b"content-encoding"]
-                break
+        codings = [value for name, value in headers if name == b"content-encoding"]
+        if codings and body:
+            try:
+                plain = undo_coding(b", ".join(codings), body, self.around.limit)
+            except ResultTooLarge as error:
+                self.end(error)
+                return
+            if plain is not None:
+                body = plain
+                headers = [header for header in headers if header[0] != b"content-encoding"]
         self._finish(Result(status, headers, body, perf_counter() - self._started))
 
     def _finish(self, result: Result) -> None:
         self.action.result = result
         self._chunks = []
         self.around.completed()
+
+
+def _checked(status: object, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, list[tuple[bytes, bytes]]]:
+    """The start of an answer, names in lower case, where it can stand in one to HTTP: no informational status, and bytes."""
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise RuntimeError(f"The application answered with the status {status!r}")
+    fields = list(headers)
+    # Joining takes nothing but bytes. A line break in a cookie would break the header of the batch's own answer.
+    if _CONTROL.search(b"".join([part for field in fields for part in field])):
+        raise RuntimeError("The application sent a header field with a control character")
+    return status, [(bytes(name).lower(), bytes(value)) for name, value in fields]

@@ -83,7 +83,8 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     if base_path is None:
         path, raw_path = _parent(scope)
     else:
-        path, raw_path = base_path.rstrip("/"), quote(base_path.rstrip("/")).encode()
+        path = root_path + base_path.rstrip("/")
+        raw_path = quote(path).encode()
     return Frame(shared, headers, path, raw_path, state, Origin(guard, root_path, host_header(scope)))
 
 

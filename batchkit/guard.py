@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from batchkit.errors import InvalidAction
 from batchkit.frame import host_header
-from batchkit.model import ACTION_KEY, Action, Origin
+from batchkit.model import ACTION_KEY, RUNNING, Action, Origin
 
 __all__ = ["Guard"]
 
@@ -34,12 +34,20 @@ class Guard:
         if scope["type"] == "lifespan":
             self.state = scope.get("state", {})
         action: Action | None = scope.get(ACTION_KEY)
+        hidden = False
+        if action is None and (action := RUNNING.get()) is not None:
+            # A middleware may have built the scope anew; what a handler itself sends to the app comes after its action passed.
+            hidden = not action.passed
+            action = action if hidden else None
         # An app in the host may have a batch endpoint, and a guard, of its own.
         if action is None or action.origin is None or action.origin.guard is not self:
             await self.app(scope, receive, send)
-        elif not _unchanged(action, action.origin, scope):
+            return
+        if hidden or not _unchanged(action, action.origin, scope):
             await self._refuse(action, send)
-        elif action.taken is None or not self.hands_over:
+            return
+        action.passed = True
+        if action.taken is None or not self.hands_over:
             await self.app(scope, receive, send)
         else:
             route, child_scope = action.taken

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.schema import Validator, compile_schema
 
-__all__ = ["Mark", "batchable", "not_batchable", "read_mark"]
+__all__ = ["Mark", "MarkedApp", "batchable", "not_batchable", "read_mark"]
 
 T = TypeVar("T")
 
@@ -117,11 +117,11 @@ def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
         handler = getattr(innermost, method.lower(), None) or (
             innermost.get if method == "HEAD" and hasattr(innermost, "get") else None
         )
-        if handler is None:
+        if handler is None and innermost.dispatch is HTTPEndpoint.dispatch:
             handlers = [getattr(innermost, name, None) for name in ("get", "head", "post", "put", "patch", "delete")]
             of_methods = [read_mark(handler, method) for handler in handlers if handler is not None]
             marks += [mark for mark in of_methods if isinstance(mark, Mark)]
-        else:
+        elif handler is not None:
             marks = [*(_own_mark(layer) for layer in _layers(handler)), *marks]
     if any(mark is False for mark in marks):
         return False

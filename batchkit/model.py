@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from msgspec import Struct, field
@@ -18,13 +19,16 @@ __all__ = ["Action", "Batch", "Result", "current_action"]
 
 ACTION_KEY = "batchkit.action"
 
+# Known also where a middleware has built the scope anew, without the key: see the guard.
+RUNNING: ContextVar[Action | None] = ContextVar("batchkit.action", default=None)
+
 
 class Result(Struct, frozen=True, eq=False, gc=False):
     """What an action was answered: the host's own answer, or batchkit's where the action did not run to its end.
 
     ``status_code`` as sent; ``raw_headers`` all header fields as sent, names in lower case; ``body`` the content in bytes,
     with a gzip or deflate ``Content-Encoding`` undone; ``duration`` in seconds from the start of the action to the last
-    byte of its answer, 0.0 for an action that did not run.
+    byte of its answer or to its failure, 0.0 for an action that did not run.
     """
 
     status_code: int
@@ -38,9 +42,9 @@ class Result(Struct, frozen=True, eq=False, gc=False):
         return Headers(raw=self.raw_headers)
 
     @classmethod
-    def of_error(cls, error: BatchError, help: str | None) -> Result:
+    def of_error(cls, error: BatchError, help: str | None, duration: float = 0.0) -> Result:
         """The result of an action that batchkit itself answers."""
-        return cls(error.status_code, [(b"content-type", b"application/json"), *error.raw_headers], error.content(help))
+        return cls(error.status_code, [(b"content-type", b"application/json"), *error.raw_headers], error.content(help), duration)
 
 
 class Origin(Struct, frozen=True, eq=False):
@@ -63,7 +67,7 @@ class Action(Struct, eq=False):
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
     within ``timeout`` seconds; ``origin`` is what must still hold at the host's router, ``taken`` the route that takes it
-    there and what that adds to the scope.
+    there and what that adds to the scope, ``passed`` whether it has come there.
     """
 
     index: int
@@ -83,6 +87,7 @@ class Action(Struct, eq=False):
     timeout: float | None = None
     origin: Origin | None = None
     taken: tuple[BaseRoute, Scope] | None = None
+    passed: bool = False
 
     def refuse(self, error: BatchError, help: str | None) -> None:
         """Give the action its result before anything runs."""
@@ -99,7 +104,7 @@ class Batch(Struct, eq=False):
     """
 
     scope: Scope
-    actions: list[Action]
+    actions: Sequence[Action]
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property

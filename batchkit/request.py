@@ -6,7 +6,7 @@ from starlette.types import Receive, Scope
 
 from batchkit.content import is_json_type, media_type
 from batchkit.errors import BatchTooLarge, InvalidBatch, MethodNotAllowed, UnsupportedMediaType
-from batchkit.model import current_action
+from batchkit.model import RUNNING, current_action
 from batchkit.settings import Settings
 
 __all__ = ["ClientGone", "read"]
@@ -18,7 +18,8 @@ class ClientGone(Exception):
 
 async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     """The body of a ``POST /batch``. Raises InvalidBatch in one of its kinds, or ClientGone."""
-    if current_action(scope) is not None:
+    running = RUNNING.get()
+    if current_action(scope) is not None or (running is not None and not running.passed):
         raise InvalidBatch("A batch request cannot be used in a batch request")
     if scope["method"] != "POST":
         raise MethodNotAllowed("The batch endpoint answers POST only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -82,7 +83,9 @@ class Resolver:
     def _not_allowed(self, action: Action, entry: Entry, table: Table) -> ASGIApp:
         methods = getattr(entry.route, "methods", None)
         action.route = entry.template
-        if methods is None or any(rule.matches(action.method, entry.template) for rule in self.settings.rules):
+        if methods is None:
+            raise self._refused(action, "its methods cannot be read")
+        if any(rule.matches(action.method, entry.template) for rule in self.settings.rules):
             raise self._refused(action, "it is excluded")
         return Refusal(table.responder, HTTPException(405, headers={"Allow": ", ".join(methods)}))
 
@@ -99,11 +102,16 @@ class Refusal:
         self.error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handlers = {}
+        handlers: dict[Any, Any] = {}
         if self.host is not None:
             scope["app"] = self.host
             handlers = {key: handler for key, handler in self.host.exception_handlers.items() if key not in (500, Exception)}
-        await ExceptionMiddleware(self._raise, handlers=handlers)(scope, receive, send)
+        try:
+            await ExceptionMiddleware(self._raise, handlers=handlers)(scope, receive, send)
+        except Exception:
+            # It may count on what a middleware leaves in the scope.
+            logger.warning("The host's handler of %d failed outside its middleware", self.error.status_code, exc_info=True)
+            await ExceptionMiddleware(self._raise)(scope, receive, send)
 
     async def _raise(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise self.error
@@ -113,7 +121,17 @@ def _answers_404(router: Router) -> bool:
     return getattr(router.default, "__func__", None) is Router.not_found
 
 
+# jsonschema judges some hundred values in a millisecond; commas stand for them, and cost nothing to count.
+MOST_VALUES = 1000
+
+
 def _require(schema: Validator, action: Action) -> None:
-    violations = explain(schema, loads(action.data or b"{}"), f"data.actions[{action.index}].data")
+    place = f"data.actions[{action.index}].data"
+    if action.data.count(b",") > MOST_VALUES:
+        raise InvalidAction(f"{place}: More than {MOST_VALUES:,} values, which is more than can be checked")
+    try:
+        violations = explain(schema, loads(action.data or b"{}"), place)
+    except RecursionError:
+        violations = [f"{place}: Nested too deeply"]
     if violations:
         raise InvalidAction(*violations)

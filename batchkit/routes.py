@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from types import FunctionType, MethodType
+from typing import Any
+
 from msgspec import Struct
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, compile_path
 from starlette.types import ASGIApp, Scope
 
 from batchkit.marks import Mark, MarkedApp, read_mark
@@ -13,6 +18,9 @@ from batchkit.settings import Settings
 __all__ = ["Entry", "Found", "Table", "find"]
 
 DEFAULT_MARK = Mark()
+
+# Anything else that a route may lead to is an app, and may have routes of its own.
+ENDPOINTS = (FunctionType, MethodType, type, functools.partial)
 
 
 class Verdict(Struct, frozen=True):
@@ -34,9 +42,8 @@ class Entry:
         self.below: Table | None = None
         if isinstance(route, Mount | Host):
             self.endpoint = route.app
-            self.below = Table(route, table.settings, self.template, (route.app, *table.around), table.responder)
-        # Only of routes that match as Starlette's own do; what another class makes of a path is its own affair.
-        self.known = type(route).matches in (Route.matches, Mount.matches)
+            self.below = Table(route, table.settings, self.template, table.around, table.responder)
+        self.known = _matches_as_starlette(route)
         segment = _first_segment(getattr(route, "path", ""))
         self.segment = segment if self.known and segment is not None and "{" not in segment else None
         self.verdicts: dict[str, Verdict] = {}
@@ -50,7 +57,8 @@ class Entry:
 
     def _judge(self, method: str) -> Verdict:
         # From the inside out: the route's own mark speaks before that of a mount around it, a refusal anywhere before all.
-        marks = [read_mark(layer, method) for layer in (self.endpoint, *self.around)]
+        inside = self.below.around if self.below is not None else (self.endpoint, *self.around)
+        marks = [read_mark(layer, method) for layer in inside]
         if False in marks:
             return Verdict(None, "it is marked @not_batchable, or is itself a batch endpoint")
         if any(rule.matches(method, self.template) for rule in self.settings.rules):
@@ -58,7 +66,7 @@ class Entry:
         for mark in marks:
             if isinstance(mark, Mark):
                 return Verdict(mark)
-        if self.below is not None or self.endpoint is None:
+        if self.below is not None or not isinstance(self.endpoint, ENDPOINTS):
             return Verdict(None, "its routes cannot be read; mark the mounted app: batchable(app)")
         if self.settings.policy == "all":
             return Verdict(DEFAULT_MARK)
@@ -68,7 +76,8 @@ class Entry:
 class Table:
     """The routes of one router, mount or host route, in their order; it follows routes that are added later.
 
-    ``around``: the mounted apps from the inside out; ``responder``: the app whose exception handlers answer 404 and 405.
+    ``around``: the mounted apps from the inside out, with their middleware; ``responder``: the app whose exception handlers
+    answer 404 and 405.
     """
 
     def __init__(
@@ -79,23 +88,30 @@ class Table:
         around: tuple[ASGIApp, ...] = (),
         responder: Starlette | None = None,
     ) -> None:
-        app = source if isinstance(source, Router) else source.app
-        while isinstance(app, MarkedApp):
-            app = app.app
+        layers = [source] if isinstance(source, Router) else _layers(source)
+        inner = layers[-1] if layers else None
         self.source = source
         self.settings = settings
         self.template = template
-        self.around = around
-        self.responder = app if isinstance(app, Starlette) else responder
-        self.router: Router | None = app.router if isinstance(app, Starlette) else app if isinstance(app, Router) else None
+        self.around = around if isinstance(source, Router) else (*reversed(layers), *around)
+        self.readable = inner is not None and getattr(inner, "routes", None) is source.routes
+        while isinstance(inner, MarkedApp):
+            inner = inner.app
+        self.responder = inner if isinstance(inner, Starlette) else responder
+        self.router: Router | None = (
+            inner.router if isinstance(inner, Starlette) else inner if isinstance(inner, Router) else None
+        )
         self._routes: list[BaseRoute] = []
         self._by_segment: dict[str, list[Entry]] = {}
         self._open: list[Entry] = []
 
     def refresh(self) -> bool:
         """Follow the routes as they are now; False where there are none, or none that can be read."""
+        if not self.readable:
+            return False
         routes = self.source.routes
-        if self._routes != routes:
+        # By identity: routes are equal by path, endpoint and methods, whatever middleware they have.
+        if len(self._routes) != len(routes) or not all(map(operator.is_, self._routes, routes)):
             self._routes = list(routes)
             entries = [Entry(route, self) for route in self._routes]
             self._open = [entry for entry in entries if entry.segment is None]
@@ -159,3 +175,22 @@ def route_path(scope: Scope) -> str:
 
 def _first_segment(path: str) -> str | None:
     return path.split("/", 2)[1] if path[:1] == "/" else None
+
+
+def _layers(route: Mount | Host) -> list[ASGIApp]:
+    """The app of a mount from its outermost middleware to the one whose routes the mount shows."""
+    layers: list[ASGIApp] = []
+    app: Any = route.app
+    while app is not None and app not in layers:
+        layers.append(app)
+        if getattr(app, "routes", None) is route.routes:
+            break
+        app = getattr(app, "app", None)
+    return layers
+
+
+def _matches_as_starlette(route: BaseRoute) -> bool:
+    """Whether a route matches just by its path, as written; another class, or another pattern, is its own affair."""
+    if isinstance(route, Mount):
+        return type(route).matches is Mount.matches and route.path_regex == compile_path(route.path + "/{path:path}")[0]
+    return isinstance(route, Route) and type(route).matches is Route.matches and route.path_regex == compile_path(route.path)[0]

@@ -22,11 +22,14 @@ __all__ = ["ACTION", "BATCH", "Validator", "compile_schema", "explain", "loads",
 MOST_VIOLATIONS = 10
 LONGEST_NAME = 64
 MOST_DIGITS = 4300
+MOST_NAMES = 1000
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head")
 _either_case = ("".join(f"[{letter}{letter.upper()}]" for letter in name) for name in _METHODS)
 # The look-ahead is for engines whose $ also matches before a last line feed.
 _METHOD_PATTERN = f"^(?:{'|'.join(_either_case)})$(?!\n)"
+
+_NAMES = {"type": ["array", "string", "null"], "maxItems": MOST_NAMES, "items": {"type": "string"}}
 
 ACTION: dict[str, Any] = {
     "type": "object",
@@ -52,8 +55,8 @@ ACTION: dict[str, Any] = {
             "properties": {
                 "limit": {"type": ["integer", "null"]},
                 "offset": {"type": ["string", "integer", "null"]},
-                "fields": {"type": ["array", "string", "null"], "items": {"type": "string"}},
-                "expand": {"type": ["array", "string", "null"], "items": {"type": "string"}},
+                "fields": _NAMES,
+                "expand": _NAMES,
             },
             "description": "Pagination (limit and offset) and output options (fields or expand) for the action.",
         },

@@ -28,22 +28,28 @@ NEVER_HEADERS = frozenset(
 CostHook = Callable[[Batch], Awaitable[None] | AbstractAsyncContextManager[object]]
 
 
-class Plugin(Protocol):
-    """What watches batches; both methods are optional. Plugins observe: only the cost hook charges or refuses.
-
-    An exception of a plugin is logged and changes nothing.
-    """
+class BatchPlugin(Protocol):
+    """A plugin that watches batches. It observes: only the cost hook charges or refuses, and its exceptions are only logged."""
 
     def batch(self, batch: Batch) -> AbstractAsyncContextManager[object]:
         """A context around an admitted batch: entered before its actions start, left after the last has ended."""
         ...
 
+
+class ActionPlugin(Protocol):
+    """A plugin that watches actions."""
+
     def action(self, app: ASGIApp) -> ASGIApp:
-        """Plain ASGI middleware around each action that runs; ``current_action(scope)`` is the action."""
+        """Plain ASGI middleware around each action that runs, built once; ``current_action(scope)`` is the action."""
         ...
 
 
-_RULE = re.compile(r"(?:([A-Z]+) )?(/\S*)")
+# What ``plugins=`` takes: either, or both in one.
+Plugin = BatchPlugin | ActionPlugin
+
+
+_RULE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
+_CONVERTOR = re.compile(r":[^{}]*}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,18 @@ class Rule:
     below: bool
 
     def matches(self, method: str, template: str) -> bool:
-        """Whether a route with this full template is excluded for this method. A rule for GET holds for its HEAD."""
+        """Whether a route with this full template is excluded for this method.
+
+        A rule for GET holds for its HEAD; convertors (``{gid:int}``) and a slash at the end make no difference.
+        """
         if self.method not in (None, method) and (self.method, method) != ("GET", "HEAD"):
             return False
+        template = _bare(template)
         return template == self.template or (self.below and template.startswith(self.template + "/"))
+
+
+def _bare(template: str) -> str:
+    return _CONVERTOR.sub("}", template).rstrip("/")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -108,9 +122,10 @@ class Settings:
         self._check_plugins()
         self.rules = tuple(map(_rule, _strings("exclude", self.exclude)))
         names = () if self.result_headers == "*" else _strings("result_headers", self.result_headers)
-        self.shown = (
-            None if self.result_headers == "*" else RESULT_HEADERS | {name.lower().encode() for name in names} - NEVER_HEADERS
-        )
+        for name in names:
+            if name.lower().encode() in NEVER_HEADERS:
+                raise ValueError(f"result_headers: {name!r} is never shown: the parent answer or the result's body says it")
+        self.shown = None if self.result_headers == "*" else RESULT_HEADERS | {name.lower().encode() for name in names}
 
     def _check_plugins(self) -> None:
         self.plugins = tuple(self.plugins)
@@ -134,4 +149,4 @@ def _rule(text: str) -> Rule:
     if match is None:
         raise ValueError(f"exclude: {text!r}: give a route template like 'POST /attachments', '/scim/*' or '/users/{{gid}}'")
     method, template = match.groups()
-    return Rule(method, template.removesuffix("/*"), template.endswith("/*"))
+    return Rule(method, _bare(template.removesuffix("/*")), template.endswith("/*"))

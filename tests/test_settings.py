@@ -42,6 +42,8 @@ from tests.batches import action, batch, envelope, post
         ({"exclude": ["post /x"]}, ValueError, "exclude: 'post /x': give a route template"),
         ({"exclude": ["scim"]}, ValueError, "exclude: 'scim': give a route template"),
         ({"result_headers": "etag"}, TypeError, "result_headers='etag': give a sequence of strings"),
+        ({"result_headers": ["Set-Cookie"]}, ValueError, "result_headers: 'Set-Cookie' is never shown"),
+        ({"exclude": ["PSOT /x"]}, ValueError, "exclude: 'PSOT /x'"),
         ({"require_json": "no"}, TypeError, "require_json='no': give True or False"),
         ({"help": 1}, TypeError, "help=1: give a text"),
         ({"timeout": 3}, TypeError, "unexpected keyword argument 'timeout'"),
@@ -123,6 +125,7 @@ def test_rules_of_exclude() -> None:
     assert matches(None, "/a", True, "GET", "/a/{b}/c")
     assert matches(None, "/a", True, "GET", "/a")
     assert not matches(None, "/a", True, "GET", "/ab")
+    assert matches(None, "/a/{x}", False, "GET", "/a/{x:int}/")
 
 
 # Marks

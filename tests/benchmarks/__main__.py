@@ -46,6 +46,11 @@ async def get_large(request: Request) -> Response:
     return Response(bytes(bytearray(LARGE.body)), media_type="application/json")
 
 
+@batchable(schema={"properties": {"tags": {"type": "array", "items": {"type": "string"}}}})
+async def checked(request: Request) -> Response:
+    return Response()
+
+
 async def by_hand(request: Request) -> Response:
     """What one would write without a library: the same requests in a bare anyio task group, JSON by the standard library."""
     actions = (await request.json())["data"]["actions"]
@@ -62,7 +67,12 @@ async def by_hand(request: Request) -> Response:
 
 
 app = Starlette(
-    routes=[Route("/by-hand", by_hand, methods=["POST"]), Route("/tasks/{gid}", get_task), Route("/large", get_large)]
+    routes=[
+        Route("/by-hand", by_hand, methods=["POST"]),
+        Route("/tasks/{gid}", get_task),
+        Route("/large", get_large),
+        Route("/checked", checked, methods=["POST"]),
+    ]
 )
 BatchEndpoint().mount_to(app, "/batch")
 
@@ -156,6 +166,10 @@ def hostile_bodies() -> dict[str, bytes]:
     def fill(start: str, item: str, end: str) -> bytes:
         return (start + item * ((MIB - len(start) - len(end)) // len(item)) + end).encode()
 
+    def ten(more: str, method: str = "get", path: str = "/tasks/1") -> bytes:
+        one = f'{{"relative_path":"{path}","method":"{method}",{more}}}'
+        return ('{"data":{"actions":[' + ",".join([one] * 10) + "]}}").encode()
+
     keys = ",".join(f'"k{index:06}":1' for index in range(80_000))
     action = '{"data":{"actions":[{"relative_path":"/tasks/1","method":"get",'
     return {
@@ -168,6 +182,12 @@ def hostile_bodies() -> dict[str, bytes]:
         "unknown keys in an action": (action + keys + "}]}}").encode(),
         "wrong fields": fill(action + '"options":{"fields":[0', ",0", "]}}]}}"),
         "wrong fields, nested": fill(action + '"options":{"fields":[{}', ",[]", "]}}]}}"),
+        "ten actions, each wrong at its end": ten('"options":{"fields":[' + '"",' * 21_000 + "1]}"),
+        "ten actions, each just short enough to explain": ten('"options":{"fields":[' + '"",' * 600 + "1]}"),
+        "ten long queries": ten('"data":{' + ",".join(f'"{index}":"/"' for index in range(1_400)) + "}"),
+        "ten long lists of options": ten('"options":{"fields":[' + ",".join(['"/////////////"'] * 1000) + "]}"),
+        "ten bodies for a schema": ten('"data":{"tags":[' + ",".join(["{}"] * 1000) + "]}", "post", "/checked"),
+        "ten large bodies for a schema": ten('"data":{"tags":[' + ",".join(["{}"] * 30_000) + "]}", "post", "/checked"),
         "a method of a megabyte": fill('{"data":{"actions":[{"relative_path":"/","method":"', "x", '"}]}}'),
         "a path of a megabyte": fill('{"data":{"actions":[{"method":"get","relative_path":"', "/..", '"}]}}'),
         "a path that is an array": fill('{"data":{"actions":[{"method":"get","relative_path":[0', ",0", "]}]}}"),
