@@ -11,7 +11,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.admission import admit
-from batchkit.dispatch import collect, dispatch, enter
+from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
 from batchkit.frame import Frame, frame
 from batchkit.guard import Guard
@@ -104,7 +104,7 @@ class BatchEndpoint(Settings):
         self._resolver_for(scope).resolve(batch, inherited)
         async with AsyncExitStack() as stack:
             await admit(batch, self, stack)
-            async with dispatch(batch, self._around_actions, receive, self) as running:
+            async with Dispatch(batch, self._around_actions, receive, self) as running:
                 results = await collect(running)
                 await _send(send, 200, *encode(results, self))
 

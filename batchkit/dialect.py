@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from batchkit.errors import InvalidAction
 from batchkit.model import Action
-from batchkit.path import LONGEST, parse_path, parse_query
+from batchkit.path import LONGEST, ORDINARY, parse_path, parse_query
 from batchkit.schema import MOST_NAMES
 
 __all__ = ["DIALECTS", "Asana", "Dialect", "Options", "Plain"]
@@ -43,13 +43,11 @@ class Dialect:
 
     def apply(self, action: Action, relative_path: str, options: Options | None) -> None:
         """Give ``action`` the request that it stands for; its method and data are already there. Raises InvalidAction."""
-        try:
-            if len(relative_path) > LONGEST:
-                raise InvalidAction(f"Must be 1 to {LONGEST:,} characters long")
-            relative_path, query_string = self.split(relative_path)
-            action.path, action.raw_path = parse_path(relative_path)
-        except InvalidAction as error:
-            raise InvalidAction(f"relative_path: {error}") from None
+        if ORDINARY(relative_path) and len(relative_path) <= LONGEST:
+            action.path, query_string = relative_path, b""
+            action.raw_path = relative_path.encode()
+        else:
+            query_string = self._apply_path(action, relative_path)
         if action.method not in BODYLESS:
             action.body = self.body(action.data or b"{}")
         elif action.data:
@@ -57,6 +55,16 @@ class Dialect:
         if options is not None:
             query_string = _joined(query_string, self.options(options), "options")
         action.query_string = query_string
+
+    def _apply_path(self, action: Action, relative_path: str) -> bytes:
+        try:
+            if len(relative_path) > LONGEST:
+                raise InvalidAction(f"Must be 1 to {LONGEST:,} characters long")
+            relative_path, query_string = self.split(relative_path)
+            action.path, action.raw_path = parse_path(relative_path)
+        except InvalidAction as error:
+            raise InvalidAction(f"relative_path: {error}") from None
+        return query_string
 
     def parameters(self, data: bytes) -> Pairs:
         """The query parameters that ``data`` stands for: numbers exactly as the JSON wrote them."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 from anyio import CancelScope, Event, TaskHandle, create_task_group, current_time
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +17,7 @@ from batchkit.settings import Settings
 
 logger = logging.getLogger("batchkit")
 
-__all__ = ["Dispatch", "collect", "dispatch", "enter"]
+__all__ = ["Dispatch", "collect", "enter"]
 
 
 async def enter(scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,9 +27,13 @@ async def enter(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Dispatch:
-    """The running exchanges of one batch: the ``Conversation`` that each of them is part of."""
+    """The actions of one batch at work, each in a task of its own: the ``Conversation`` that their exchanges are part of.
 
-    def __init__(self, batch: Batch, app: ASGIApp | None, receive: Receive, settings: Settings, tasks: TaskGroup) -> None:
+    As a context it starts every action that has no result yet, through ``app`` if there is one, and is left when all their
+    work has ended, background tasks included.
+    """
+
+    def __init__(self, batch: Batch, app: ASGIApp | None, receive: Receive, settings: Settings) -> None:
         self.batch = batch
         self.limit = settings.max_result_size
         self.help = settings.help
@@ -38,11 +41,27 @@ class Dispatch:
         self.complete: Event | None = None
         self.over = False
         self._receive = receive
-        self._tasks = tasks
+        self._tasks = create_task_group()
         self._reader: TaskHandle[None] | None = None
         self._gone: Event | None = None
         self.exchanges = [Exchange(action, app or action.app, self) for action in batch.actions if action.app is not None]
         self.pending = self.running = len(self.exchanges)
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        for exchange in self.exchanges:
+            exchange.task = self._tasks.start_soon(exchange.run, name="batchkit action")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self.leave()
+        try:
+            return await self._tasks.__aexit__(kind, error, traceback)
+        finally:
+            # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
+            self.exchanges.clear()
 
     def completed(self) -> None:
         """An action has got its result."""
@@ -89,22 +108,6 @@ class Dispatch:
         except Exception:
             logger.warning("The server failed to tell whether the client is still there", exc_info=True)
         self.leave()
-
-
-@asynccontextmanager
-async def dispatch(batch: Batch, app: ASGIApp | None, receive: Receive, settings: Settings) -> AsyncIterator[Dispatch]:
-    """Start every action that has no result yet, through ``app`` if there is one.
-
-    Leaves when all their work has ended, background tasks included.
-    """
-    async with create_task_group() as tasks:
-        running = Dispatch(batch, app, receive, settings, tasks)
-        for exchange in running.exchanges:
-            exchange.task = tasks.start_soon(exchange.run, name="batchkit action")
-        yield running
-        running.leave()
-    # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
-    running.exchanges.clear()
 
 
 async def collect(running: Dispatch) -> list[Result]:

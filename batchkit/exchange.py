@@ -78,16 +78,12 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """ASGI ``send``: gathers the answer. Raises RuntimeError or TypeError for what a server would not take either."""
+        """ASGI ``send``: gathers the answer. Raises, as a server does, for what cannot be an answer to HTTP."""
         if self.action.result is not None:
             # Whoever goes on sending must come by here to learn that its task was cancelled.
             await checkpoint()
         elif message["type"] == "http.response.start":
-            if self._status is not None:
-                raise RuntimeError("The application started its response twice")
-            self._status, self._headers = _checked(message["status"], message.get("headers", ()))
-            self._chunks: list[bytes] = []
-            self._size = 0
+            self._start(message["status"], message.get("headers", ()))
         elif message["type"] == "http.response.body":
             if self._status is None:
                 raise RuntimeError("The application sent a body before it started its response")
@@ -98,13 +94,13 @@ class Exchange:
             if self._size > self.around.limit:
                 self.end(ResultTooLarge(f"The result is larger than {self.around.limit:,} bytes"))
                 await checkpoint()
-                return
-            self._chunks.append(chunk)
-            if not message.get("more_body", False):
-                self._complete(self._status)
-            elif len(self._chunks) % CHUNKS_PER_CHECKPOINT == 0:
-                # A stream that never waits would otherwise never meet its deadline.
-                await checkpoint()
+            elif not message.get("more_body", False):
+                self._complete(self._status, b"".join((*self._chunks, chunk)) if self._chunks else chunk)
+            else:
+                self._chunks.append(chunk)
+                if len(self._chunks) % CHUNKS_PER_CHECKPOINT == 0:
+                    # A stream that never waits would otherwise never meet its deadline.
+                    await checkpoint()
 
     def end(self, error: BatchError) -> None:
         """Answer the action with ``error`` and stop its work."""
@@ -117,9 +113,22 @@ class Exchange:
         if self.action.result is None:
             self._finish(Result.of_error(failed, self.around.help, perf_counter() - self._started))
 
-    def _complete(self, status: int) -> None:
+    def _start(self, status: object, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        if self._status is not None:
+            raise RuntimeError("The application started its response twice")
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise RuntimeError(f"The application answered with the status {status!r}")
+        self._headers = [(bytes(name.lower()), bytes(value)) for name, value in headers]
+        for name, value in self._headers:
+            # It goes into the header of the batch's own answer, which a line break would end.
+            if name == b"set-cookie" and _CONTROL.search(value):
+                raise RuntimeError("The application sent a cookie with a control character")
+        self._status = status
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def _complete(self, status: int, body: bytes) -> None:
         headers = self._headers
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         if self.action.method == "HEAD" or status in (204, 304):
             body = b""
         codings = [value for name, value in headers if name == b"content-encoding"]
@@ -138,14 +147,3 @@ class Exchange:
         self.action.result = result
         self._chunks = []
         self.around.completed()
-
-
-def _checked(status: object, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, list[tuple[bytes, bytes]]]:
-    """The start of an answer, names in lower case, where it can stand in one to HTTP: no informational status, and bytes."""
-    if not isinstance(status, int) or not 200 <= status <= 999:
-        raise RuntimeError(f"The application answered with the status {status!r}")
-    fields = list(headers)
-    # Joining takes nothing but bytes. A line break in a cookie would break the header of the batch's own answer.
-    if _CONTROL.search(b"".join([part for field in fields for part in field])):
-        raise RuntimeError("The application sent a header field with a control character")
-    return status, [(bytes(name).lower(), bytes(value)) for name, value in fields]

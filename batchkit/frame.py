@@ -99,6 +99,6 @@ def host_header(scope: Scope) -> bytes | None:
 def _parent(scope: Scope) -> tuple[str, bytes]:
     path = scope["path"].rstrip("/").rpartition("/")[0]
     raw_path = (scope.get("raw_path") or b"").partition(b"?")[0].rstrip(b"/").rpartition(b"/")[0]
-    if unquote(raw_path.decode("latin-1")) != path:
+    if (unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")) != path:
         raw_path = quote(path).encode()
     return path, raw_path

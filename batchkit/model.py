@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.routing import BaseRoute
@@ -100,12 +100,19 @@ class Action(Struct, eq=False):
 class Batch(Struct, eq=False):
     """One ``POST /batch`` with its actions in order, as the cost hook and plugins see it.
 
-    ``scope`` is the ASGI scope of the POST; ``id`` an opaque name for logs.
+    ``scope`` is the ASGI scope of the POST.
     """
 
     scope: Scope
     actions: Sequence[Action]
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    name: str | None = None
+
+    @property
+    def id(self) -> str:
+        """An opaque name for logs."""
+        if self.name is None:
+            self.name = secrets.token_hex(8)
+        return self.name
 
     @property
     def request(self) -> Request:

@@ -10,12 +10,12 @@ from urllib.parse import quote, unquote_to_bytes
 
 from batchkit.errors import InvalidAction
 
-__all__ = ["parse_path", "parse_query", "raw"]
+__all__ = ["LONGEST", "ORDINARY", "parse_path", "parse_query"]
 
 LONGEST = 2000
 
-# What a path usually holds: nothing in it can mean another path than it spells.
-_ORDINARY = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_~:@!$&'()*+,;=-]*)+/?").fullmatch
+# What a path usually holds: nothing in it can mean another path than it spells, so that there is nothing to parse.
+ORDINARY = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_~:@!$&'()*+,;=-]*)+/?").fullmatch
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*:")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _BROKEN_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -27,8 +27,6 @@ def parse_path(relative_path: str) -> tuple[str, bytes]:
 
     Raises InvalidAction for whatever could be read as another request than the one it spells.
     """
-    if _ORDINARY(relative_path) and len(relative_path) <= LONGEST:
-        return relative_path, relative_path.encode()
     if not relative_path or len(relative_path) > LONGEST:
         raise InvalidAction(f"Must be 1 to {LONGEST:,} characters long")
     if relative_path[0] != "/":

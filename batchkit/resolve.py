@@ -75,7 +75,7 @@ class Resolver:
         if found.entry is None:
             raise self._refused(action, "no route matches")
         action.route = found.entry.template
-        verdict = found.entry.verdict(action.method)
+        verdict = found.entry.verdicts.get(action.method) or found.entry.verdict(action.method)
         if verdict.mark is None:
             raise self._refused(action, verdict.reason)
         return verdict.mark

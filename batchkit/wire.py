@@ -162,11 +162,10 @@ def encode(results: Sequence[Result], settings: Settings) -> tuple[list[bytes], 
         if b"set-cookie" in fields:
             cookies += [header for header in result.raw_headers if header[0] == b"set-cookie"]
         body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
-        shown = (
-            b"{}" if body.as_json and settings.shown and settings.shown.isdisjoint(fields) else _headers(fields, body, settings)
-        )
+        nothing_shown = body.as_json and settings.shown is not None and settings.shown.isdisjoint(fields)
+        headers = b"{}" if nothing_shown else _headers(fields, body, settings)
         pieces += (
-            b'%s{"status_code":%d,"headers":%s,"body":' % (opening, result.status_code, shown),
+            b'%s{"status_code":%d,"headers":%s,"body":' % (opening, result.status_code, headers),
             body.json,
             b"}" if body.encoding is None else b',"body_encoding":"base64"}',
         )
