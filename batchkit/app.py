@@ -76,10 +76,6 @@ class BatchEndpoint(Settings):
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
         host = self.host if isinstance(self.host, Starlette | Router) else app
         router = _router(host)
-        if router.middleware_stack != router.app and not isinstance(router.middleware_stack, Guard):
-            raise ValueError(
-                "mount_to: this Router has middleware of its own, behind the guard; give it to a Starlette app instead"
-            )
         self._guard = router.middleware_stack = Guard(router, self.help)
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))

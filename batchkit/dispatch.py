@@ -50,7 +50,7 @@ class Dispatch:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         for exchange in self.exchanges:
-            exchange.task = self._tasks.start_soon(exchange.run, name="batchkit action")
+            exchange.task = self._tasks.create_task(exchange.run(), name="batchkit action")
         return self
 
     async def __aexit__(

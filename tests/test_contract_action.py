@@ -108,9 +108,11 @@ async def test_a_malformed_action_is_400_in_its_own_place_with_its_violations(en
 
 async def test_the_others_run() -> None:
     """“… the others run”."""
-    results = await batch(ECHO, action("/a"), 5, action("/b"), action("/c", "x"), action("/d"))
+    entries = [action(f"/{name}", "post", data={"name": name}) for name in "abd"]
+    results = await batch(ECHO, entries[0], 5, entries[1], action("/c", "x"), entries[2])
     assert [result["status_code"] for result in results] == [200, 400, 200, 400, 200]
     assert [result["body"]["path"] for result in results[::2]] == ["/a", "/b", "/d"]
+    assert [json.loads(result["body"]["body"])["data"]["name"] for result in results[::2]] == ["a", "b", "d"]
     assert messages(results[3])[0].startswith("data.actions[3].method: ")
 
 

@@ -119,10 +119,18 @@ async def test_a_route_that_was_replaced_is_not_remembered() -> None:
     assert await statuses(app, action("/x")) == [401]
 
 
-async def test_a_router_with_middleware_of_its_own_is_no_place_for_the_guard() -> None:
-    router = Router([Route("/admin", secret), Route("/{page}", public)], middleware=[Middleware(Lower)])
-    with pytest.raises(ValueError, match="has middleware of its own"):
-        BatchEndpoint().mount_to(router)
+async def test_the_middleware_of_a_router_itself_is_run_for_each_action() -> None:
+    seen = []
+
+    class Watch(Through):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    router = BatchEndpoint().mount_to(Router([Route("/x", public)], middleware=[Middleware(Watch)]))
+    answer = await post(router, envelope(action("/x"), action("/x")))
+    assert [result["status_code"] for result in answer.json()["data"]] == [200, 200]
+    assert seen == ["/batch", "/x", "/x"]
 
 
 async def test_a_route_whose_pattern_was_changed_is_asked_itself() -> None:

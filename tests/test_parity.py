@@ -1,0 +1,914 @@
+"""An action in a batch is exactly the request it would have been alone, and is never anything to its neighbours.
+
+Hosts, stacks of middleware, handlers and actions are generated. Each action is sent alone and all of them in one batch, through
+the same app. What it is as a request, and how its answer stands in that of the batch, is worked out here from the contract
+(sections 2 and 5), so that nothing of the library judges itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from email.message import Message as Mail
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError, BaseUser, SimpleUser
+from starlette.background import BackgroundTask
+from starlette.endpoints import HTTPEndpoint
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+
+from batchkit import BatchEndpoint, batchable
+from tests.asgi import ASCII, Answer, NoAnswer, lifespan, request
+
+BACKENDS = ["asyncio", "trio"]
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
+Fields = tuple[tuple[bytes, bytes], ...]
+
+decode_answer = msgspec.json.Decoder(dict[str, list[msgspec.Raw]]).decode
+decode_result = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+# JSON, as text: what a parser would make of it is no longer what the client sent.
+
+
+def escaped(text: str) -> str:
+    units = text.encode("utf-16-be").hex()
+    return '"' + "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)) + '"'
+
+
+def object_text(members: list[tuple[str, str]]) -> str:
+    return "{ " + " ,".join(f"{name}:\t{value}" for name, value in members) + "\n}"
+
+
+def array_text(items: list[str]) -> str:
+    return "[" + " , ".join(items) + " ]"
+
+
+SPELLINGS: list[Callable[[str], str]] = [json.dumps, partial(json.dumps, ensure_ascii=False), escaped]
+NUMBERS = ["0", "-0", "1.10", "1E5", "1e400", "-1.5e-7", "12345678901234567890123", "0.10000000000000000555", "9" * 5000]
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+strings = st.builds(lambda text, spell: spell(text), texts, st.sampled_from(SPELLINGS))
+numbers = (
+    st.sampled_from(NUMBERS) | st.integers().map(str) | st.floats(allow_nan=False, allow_infinity=False).map(lambda x: repr(x))
+)
+json_texts = st.recursive(
+    strings | numbers | st.sampled_from(["true", "false", "null"]),
+    lambda inner: st.lists(inner, max_size=3).map(array_text) | st.lists(st.tuples(strings, inner), max_size=3).map(object_text),
+    max_leaves=5,
+)
+object_texts = st.lists(st.tuples(strings, json_texts), max_size=3).map(object_text)
+
+
+# What handlers do.
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a handler does, said rather than written. No ``content``: it answers with what it saw."""
+
+    status: int = 200
+    headers: Fields = ()
+    content: bytes | None = None
+    content_type: bytes | None = b"application/json"
+    coding: str | None = None
+    pieces: int = 1
+    raises: str | None = None
+    sync: bool = False
+    background: str | None = None
+
+
+STATUSES = [200, 201, 202, 204, 301, 302, 304, 400, 401, 403, 404, 409, 418, 422, 429, 500, 503]
+RESPONSE_HEADERS = [
+    (b"location", b"/elsewhere?a=%20"),
+    (b"ETag", b'"v1"'),
+    (b"Retry-After", b"3"),
+    (b"link", b"</2>; rel=next"),
+    (b"Link", b"</0>; rel=prev"),
+    (b"set-cookie", b"a=1; HttpOnly; Path=/"),
+    (b"Set-Cookie", b"b=2, 3"),
+    (b"set-cookie", b"a="),
+    (b"www-authenticate", b"Basic"),
+    (b"WWW-Authenticate", b'Bearer realm="x"'),
+    (b"content-disposition", b"attachment; filename=\xe9.txt"),
+    (b"content-language", b"de"),
+    (b"content-location", b"/here"),
+    (b"last-modified", b"Tue, 15 Nov 1994 12:45:26 GMT"),
+    (b"allow", b"GET"),
+    (b"deprecation", b"@1"),
+    (b"sunset", b"Tue, 15 Nov 1994 12:45:26 GMT"),
+    (b"x-total-count", b"12"),
+    (b"x-extra", b"1"),
+    (b"X-Extra", b"2"),
+    (b"x-private", b""),
+    (b"vary", b"Accept"),
+    (b"date", b"Tue, 15 Nov 1994 12:45:26 GMT"),
+    (b"Server", b"secret/1"),
+    (b"connection", b"close"),
+    (b"proxy-authenticate", b"Basic"),
+    (b"trailer", b"x"),
+]
+CODINGS: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
+    "gzip": (b"gzip", gzip.compress),
+    "x-gzip": (b"X-GZip", gzip.compress),
+    "deflate": (b"deflate", zlib.compress),
+    "other": (b"br", bytes),
+    "broken": (b"gzip", bytes),
+}
+CONTENT_TYPES = [
+    None,
+    b"application/json",
+    b"Application/JSON; Charset=UTF-8",
+    b"application/json;charset=utf-16",
+    b"application/problem+json",
+    b"application/vnd.api+json; version=1",
+    b"text/json",
+    b"text/plain",
+    b"TEXT/HTML; charset=utf-8",
+    b'text/plain; charset="iso-8859-1"',
+    b"text/plain; format=flowed; charset=shift_jis",
+    b"text/csv; charset=utf-16",
+    b"text/plain; charset=no-such-charset",
+    b"text/plain; charset=base64",
+    b"text/javascript",
+    b"application/javascript",
+    b"application/xml",
+    b"image/svg+xml",
+    b"application/x-www-form-urlencoded",
+    b"application/pdf; charset=utf-8",
+    b"application/octet-stream",
+    b"application/x-ndjson",
+    b"image/png",
+]
+CHARSETS = ["utf-8", "utf-8-sig", "iso-8859-1", "utf-16", "shift_jis"]
+NO_JSON = [
+    *[b"NaN", b"[-Infinity]", b"{'a': 1}", b"[1,]", b'{"a":1,}', b"01", b"1.", b".5", b"+1", b"tru", b"  ", b"1 2", b"/**/1"],
+    *[b'"\\ud800"', b'"\\ude00\\ud83d"', b'"\\q"', b'"\x01"', b'"\xed\xa0\x80"', b'"\xff"', b'"', b'{"a" 1}', b"\x0c1", b"{"],
+    *[b"\xef\xbb\xbf{}", b"\xef\xbb\xbf", b'"]}', b'{}]}{"data":['],
+]
+contents = st.one_of(
+    st.none(),
+    json_texts.map(str.encode),
+    json_texts.map(lambda text: f" \t{text}\r\n".encode()),
+    st.sampled_from(NO_JSON),
+    st.builds(lambda text, charset: text.encode(charset, "replace"), texts, st.sampled_from(CHARSETS)),
+    st.binary(max_size=40),
+    st.just(b""),
+)
+plans = st.builds(
+    Plan,
+    status=st.sampled_from([200] * 9 + STATUSES),
+    headers=st.lists(st.sampled_from(RESPONSE_HEADERS), max_size=5).map(tuple),
+    content=contents,
+    content_type=st.sampled_from([b"application/json"] * 9 + CONTENT_TYPES),
+    coding=st.sampled_from([None] * 9 + list(CODINGS)),
+    pieces=st.sampled_from([1, 1, 2, 40]),
+    raises=st.sampled_from([None] * 12 + ["HTTPException", "Teapot", "RuntimeError", "ExceptionGroup", "midway"]),
+    sync=st.booleans(),
+    background=st.sampled_from([None, None, None, "works", "fails"]),
+)
+
+
+class Teapot(Exception):
+    """An exception that a host may have a handler for."""
+
+
+TRACE: ContextVar[str] = ContextVar("TRACE", default="none")
+
+
+def saw(request: Request, body: bytes) -> str:
+    """All that a handler can see of its request, in ASCII."""
+    scope = request.scope
+    user: BaseUser | None = scope.get("user")
+    return json.dumps(
+        {
+            "method": request.method,
+            "path": [scope["path"], scope["raw_path"].decode(), scope["root_path"], scope["query_string"].decode()],
+            "query": request.query_params.multi_items(),
+            # By name: where the headers of the body stand among the others is the client's affair.
+            "headers": sorted(((name.decode(), value.decode("latin-1")) for name, value in scope["headers"]), key=lambda x: x[0]),
+            "cookies": request.cookies,
+            "body": body.decode("latin-1"),
+            "path_params": request.path_params,
+            "state": scope["state"],
+            "trace": TRACE.get(),
+            "user": user and [user.is_authenticated, user.display_name, scope["auth"].scopes],
+            "urls": [str(request.url), str(request.base_url), str(request.url_for("items", key="k"))],
+            "connection": [scope["client"], scope["server"], scope["scheme"], scope["http_version"]],
+        }
+    )
+
+
+async def stream(pieces: list[bytes], breaks: bool) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+    if breaks:
+        raise RuntimeError("midway")
+
+
+def stream_in_thread(pieces: list[bytes], breaks: bool) -> Iterator[bytes]:
+    yield from pieces
+    if breaks:
+        raise RuntimeError("midway")
+
+
+class Endpoints:
+    """The endpoints of one host, by their names; ``journal`` says which of them ran, and their background tasks."""
+
+    def __init__(self, plans: Mapping[str, Plan], marked: bool) -> None:
+        self.plans = plans
+        self.marked = marked
+        self.journal: list[str] = []
+
+    def answer(self, name: str, request: Request, body: bytes) -> Response:
+        plan = self.plans.get(name, Plan())
+        self.journal.append(f"{name} {request.method} {request.url}")
+        seen = saw(request, body)
+        # In a header, so that answers that show no body tell it as well.
+        fields = [*plan.headers, (b"x-request-id", seen.encode())]
+        match plan.raises:
+            case "HTTPException":
+                status = plan.status if plan.status in (204, 304) or plan.status >= 400 else 404
+                raise HTTPException(status, "No", {key.decode(): value.decode("latin-1") for key, value in fields})
+            case "Teapot":
+                raise Teapot(seen)
+            case "RuntimeError":
+                raise RuntimeError(seen)
+            case "ExceptionGroup":
+                raise ExceptionGroup(seen, [RuntimeError(seen), Teapot(seen)])
+        content = seen.encode() if plan.content is None else plan.content
+        if plan.content_type is not None:
+            fields.append((b"content-type", plan.content_type))
+        if plan.coding is not None:
+            label, encode = CODINGS[plan.coding]
+            content = encode(content)
+            fields.append((b"Content-Encoding", label))
+        if plan.pieces == 1 and plan.raises is None:
+            fields.append((b"Content-Length", b"%d" % len(content)))
+            response = Response(content, plan.status)
+        else:
+            size = len(content) // plan.pieces + 1
+            pieces = [content[i : i + size] for i in range(0, len(content), size)]
+            chunks = stream_in_thread if plan.sync else stream
+            response = StreamingResponse(chunks(pieces, plan.raises == "midway"), plan.status)
+        response.raw_headers = fields
+        if plan.background is not None:
+            response.background = BackgroundTask(self.afterwards, name, plan.background)
+        return response
+
+    async def afterwards(self, name: str, task: str) -> None:
+        self.journal.append(f"{name} {task}")
+        if task == "fails":
+            raise RuntimeError(task)
+
+    def function(self, name: str) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            return self.answer(name, request, await request.body())
+
+        def sync_endpoint(request: Request) -> Response:
+            return self.answer(name, request, b"not read")
+
+        # Alone, a stream over a body that nobody read waits for the disconnect by reading it, and so meets its limit too late.
+        sync = self.plans.get(name, Plan()).sync and name != "limited"
+        chosen: Callable[[Request], Any] = sync_endpoint if sync else endpoint
+        return batchable(chosen) if self.marked else chosen
+
+    def of_class(self, name: str) -> type[HTTPEndpoint]:
+        """An endpoint that leaves PUT and DELETE to its own 405."""
+        answer = self.answer
+
+        class Endpoint(HTTPEndpoint):
+            async def get(self, request: Request) -> Response:
+                return answer(name, request, await request.body())
+
+            def post(self, request: Request) -> Response:
+                return answer(name, request, b"not read")
+
+            patch = get
+
+        return batchable(Endpoint) if self.marked else Endpoint
+
+    def opaque(self, name: str) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive, send)
+            await self.answer(name, request, await request.body())(scope, receive, send)
+
+        return batchable(app)
+
+
+# The host around them.
+
+
+class Visit(BaseHTTPMiddleware):
+    """Sets a header and ``request.state``."""
+
+    def __init__(self, app: ASGIApp, name: str, reads: bool = False) -> None:
+        super().__init__(app)
+        self.name = name
+        self.reads = reads
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        body = await request.body() if self.reads else b""
+        setattr(request.state, self.name, f"{request.method} {request.url.path} {len(body)}")
+        response = await call_next(request)
+        response.headers.append("deprecation", f"{self.name} {len(body)}")
+        return response
+
+
+class Trace:
+    """Sets a context variable."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            TRACE.set(f"{scope['method']} {scope['path']}")
+        await self.app(scope, receive, send)
+
+
+class Visitor:
+    """Sets a cookie and a header, from within ASGI."""
+
+    def __init__(self, app: ASGIApp, name: str) -> None:
+        self.app = app
+        self.name = name.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                cookie = b"%s=%s; HttpOnly" % (self.name, quote(scope["path"]).encode())
+                message["headers"] = [*message["headers"], (b"set-cookie", cookie), (b"x-extra", self.name)]
+            await send(message)
+
+        await self.app(scope, receive, send_with_cookie if scope["type"] == "http" else send)
+
+
+class Gatekeeper:
+    """Refuses some paths, before and instead of their handlers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] == "http" and scope["path"].endswith("/k-locked"):
+            app = PlainTextResponse("Who?", 401, {"WWW-Authenticate": "Bearer"})
+        elif scope["type"] == "http" and scope["path"].endswith("/k-forbidden"):
+            app = JSONResponse({"errors": [{"message": "No"}]}, 403)
+        await app(scope, receive, send)
+
+
+class Accounts(AuthenticationBackend):
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        if conn.url.path.endswith("/k-stranger"):
+            raise AuthenticationError("stranger")
+        if "authorization" not in conn.headers:
+            return None
+        return AuthCredentials(["read", conn.scope["method"]]), SimpleUser(conn.headers["authorization"])
+
+
+STACK: dict[str, Middleware] = {
+    "accounts": Middleware(AuthenticationMiddleware, backend=Accounts()),
+    "cookie": Middleware(Visitor, name="visitor"),
+    "cors": Middleware(CORSMiddleware, allow_origins=["https://a.example"], allow_credentials=True, expose_headers=["x-extra"]),
+    "gatekeeper": Middleware(Gatekeeper),
+    "gzip": Middleware(GZipMiddleware, minimum_size=1),
+    "hosts": Middleware(TrustedHostMiddleware, allowed_hosts=["*.example"]),
+    "limit": Middleware(RequestBodyLimitMiddleware, max_body_size=2**20),
+    "trace": Middleware(Trace),
+    "visit": Middleware(Visit, name="visit"),
+    "visit and read": Middleware(Visit, name="reader", reads=True),
+}
+
+
+async def on_404(request: Request, exc: Exception) -> Response:
+    content = {"missing": [request.method, request.url.path, str(request.base_url)]}
+    return JSONResponse(content, 404, {"set-cookie": "missing=1"})
+
+
+def on_405(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return PlainTextResponse(f"not {request.method}", 405, exc.headers)
+
+
+async def on_http_exception(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return JSONResponse({"status": exc.status_code, "path": request.url.path}, 400, exc.headers)
+
+
+def on_teapot(request: Request, exc: Exception) -> Response:
+    return JSONResponse({"teapot": str(exc)}, 418, {"x-total-count": "1"})
+
+
+async def on_500(request: Request, exc: Exception) -> Response:
+    return JSONResponse({"failed": request.url.path, "exc": str(exc)}, 500, {"retry-after": "7"})
+
+
+EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {
+    404: on_404,
+    405: on_405,
+    HTTPException: on_http_exception,
+    Teapot: on_teapot,
+    500: on_500,
+    Exception: on_500,
+}
+
+
+@asynccontextmanager
+async def with_pool(app: object) -> AsyncIterator[dict[str, str]]:
+    yield {"pool": "of the lifespan"}
+
+
+@dataclass(frozen=True)
+class Host:
+    """``shape``: how the batch endpoint and its host are put together. ``handled``: which exceptions have handlers."""
+
+    shape: str
+    prefix: str
+    root_path: str
+    stack: tuple[str, ...]
+    handled: frozenset[Any]
+    plans: dict[str, Plan]
+    policy: str
+    dialect: str
+    result_headers: str | tuple[str, ...]
+
+    def build(self) -> tuple[ASGIApp, Endpoints, str, str]:
+        """The app that the server calls, its endpoints, and the paths of the batch endpoint and of what actions are below."""
+        options: Any = {"policy": self.policy, "dialect": self.dialect, "result_headers": self.result_headers}
+        endpoints = Endpoints(self.plans, marked=self.policy == "marked")
+        routes = self.routes(endpoints)
+        batch_path = self.prefix + "/batch"
+        stack = [STACK[name] for name in self.stack]
+        handlers = {key: handler for key, handler in EXCEPTION_HANDLERS.items() if key in self.handled}
+        if self.shape == "router":
+            router = Router(routes, lifespan=with_pool, middleware=stack)
+            return BatchEndpoint(**options).mount_to(router, batch_path), endpoints, batch_path, self.prefix
+        if self.shape == "by hand":
+            routes.insert(0, Route(batch_path, BatchEndpoint(**options)))
+        outermost, around = (stack[:1], stack[1:]) if self.shape == "in another" else ([], stack)
+        app = Starlette(routes=routes, middleware=around, exception_handlers=handlers, lifespan=with_pool)
+        match self.shape:
+            case "base path":
+                BatchEndpoint(base_path=self.prefix or "/", **options).mount_to(app, "/else/where")
+                return app, endpoints, "/else/where", self.prefix
+            case "wrapped":
+                wrapped = Trace(app)
+                BatchEndpoint(host=wrapped, **options).mount_to(app, batch_path)
+                return wrapped, endpoints, batch_path, self.prefix
+            case "in another":
+                outer = Starlette(routes=[Mount("/outer", app=app)], middleware=outermost, lifespan=with_pool)
+                BatchEndpoint(host=outer, **options).mount_to(app, batch_path)
+                return outer, endpoints, f"/outer{batch_path}", f"/outer{self.prefix}"
+            case "mounted":
+                BatchEndpoint(**options).mount_to(app, batch_path)
+        return app, endpoints, batch_path, self.prefix
+
+    def routes(self, endpoints: Endpoints) -> list[BaseRoute]:
+        def route(path: str, name: str, **more: Any) -> Route:
+            return Route(path, endpoints.function(name), methods=METHODS, name=name, **more)
+
+        def only_get(path: str) -> Route:
+            return Route(path, endpoints.function("only get"), methods=["GET"])
+
+        at = self.prefix
+        nested = Starlette(
+            routes=[route("/{key}", "nested"), only_get("/only/get")],
+            middleware=[Middleware(Visit, name="nested")],
+            exception_handlers={Teapot: on_teapot, 405: on_405},
+        )
+        return [
+            route(at + "/plain", "plain"),
+            route(at + "/items/{key}", "items"),
+            route(at + "/n/{number:int}", "number"),
+            route(at + "/f/{number:float}", "float"),
+            route(at + "/files/{rest:path}", "files"),
+            route(at + "/limited/{key}", "limited", max_body_size=60, middleware=[Middleware(Visitor, name="limited")]),
+            Route(at + "/class/{key}", endpoints.of_class("class")),
+            only_get(at + "/only/get"),
+            Mount(
+                at + "/sub",
+                routes=[only_get("/only/get"), route("/{key}", "sub")],
+                middleware=[Middleware(Visitor, name="sub")],
+            ),
+            Mount(at + "/tree/{trunk}", routes=[only_get("/only/get"), route("/{key}", "tree")]),
+            Mount(at + "/{tenant}/strict", app=Router([route("/{key}", "strict")], redirect_slashes=False)),
+            Mount(at + "/nested", app=nested),
+            Mount(at + "/opaque", app=endpoints.opaque("opaque")),
+        ]
+
+
+# What actions are, in the batch and alone.
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action as it stands in a batch, and the request that it stands for. ``routed`` where a route of the host takes it."""
+
+    text: str
+    place: str
+    method: str
+    path: str
+    query: bytes
+    body: bytes | None
+    routed: bool
+
+
+def spelled(key: str, spelling: str) -> str:
+    match spelling:
+        case "raw":
+            return re.sub("[ /?#%]", lambda char: quote(char[0], safe=""), key)
+        case "ascii":
+            return quote(key, safe="")
+        case _:
+            return "".join(f"%{byte:02x}" for byte in key.encode())
+
+
+# Cc is refused, and so are the backslash and dot segments; the k keeps the latter away.
+keys = st.builds(
+    spelled,
+    st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\"), max_size=5).map("k{}".format),
+    st.sampled_from(["raw", "ascii", "bytes"]),
+) | st.sampled_from(["k-locked", "k-forbidden", "k-stranger", "k%2C;a=b:c@d", "%6b", "K", "k.json", "...", "k%2520"])
+rests = st.lists(keys | st.sampled_from(["", "k%2Fk", "k/%2fk"]), max_size=3).map("/".join)
+
+ROUTED: dict[str, st.SearchStrategy[str]] = {
+    "plain": st.just("/plain"),
+    "items": keys.map("/items/{}".format),
+    "number": st.sampled_from(["/n/7", "/n/007", "/n/%31", f"/n/{'9' * 1900}"]),
+    "float": st.sampled_from(["/f/7", "/f/1.10", "/f/0.0000000000000000000001"]),
+    "files": rests.map("/files/{}".format),
+    "limited": keys.map("/limited/{}".format),
+    "class": keys.map("/class/{}".format),
+    "sub": keys.map("/sub/{}".format),
+    "tree": st.builds("/tree/{}/{}".format, keys, keys),
+    "strict": st.builds("/{}/strict/{}".format, keys, keys),
+    "nested": keys.map("/nested/{}".format),
+    "opaque": rests.map("/opaque/{}".format),
+    "only get": st.sampled_from(["/only/get", "/sub/only/get", "/nested/only/get", "/sub/only%2Fget"]),
+    "redirected": st.sampled_from(["/plain/", "/items/k%20k/", "/tree/k/k/", "/nested/k/", "/opaque"]),
+}
+UNROUTED = [
+    "/nope",
+    "/PLAIN",
+    "/plain%2Fk",
+    "/items/",
+    "/items/k/k",
+    "/n/x",
+    "/n/-1",
+    "/k/strict/k/",
+    "/sub/k/k",
+    "/tree/k/k/k",
+    "/nested/k/k",
+]
+# As a query in a relative_path may be: RFC 3986 has no backslash, no space and no broken encoding there.
+queries = st.lists(
+    st.sampled_from(["a=1", "a", "=", "&", "%20", "+", "/", "?", "é", "%C3%A9", "\u2003", "b=%26", ":"]), max_size=4
+)
+
+scalars = (
+    st.builds(lambda text, spell: (spell(text), text), texts, st.sampled_from(SPELLINGS))
+    | numbers.map(lambda text: (text, text))
+    | st.sampled_from([("true", "true"), ("false", "false")])
+)
+# An object as JSON, and the strings that each of its values stands for in a query.
+parameters = st.lists(
+    st.tuples(
+        texts,
+        scalars.map(lambda scalar: (scalar[0], [scalar[1]]))
+        | st.lists(scalars, max_size=3).map(
+            lambda found: (array_text([text for text, _ in found]), [value for _, value in found])
+        )
+        | st.just(("null", list[str]())),
+    ),
+    max_size=3,
+    unique_by=lambda member: member[0],
+)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
+several = st.lists(names, max_size=3) | names
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "limit": st.none() | st.integers(-(2**70), 2**70),
+        "offset": st.none() | st.integers(0, 2**70) | names,
+        "fields": st.none() | several,
+        "expand": st.none() | several,
+        "pretty": st.booleans(),
+    },
+)
+
+
+def query_of(members: list[tuple[str, tuple[str, list[str]]]], asked: Mapping[str, Any], dialect: str) -> list[tuple[str, str]]:
+    """Section 2: what ``data`` and ``options`` are in a query."""
+    commas = dialect == "asana"
+    pairs = [
+        (name, value)
+        for name, (_, values) in members
+        for value in ([",".join(values)] if values and commas else values)
+    ]  # fmt: skip
+    for option, name in (("limit", "limit"), ("offset", "offset"), ("fields", "opt_fields"), ("expand", "opt_expand")):
+        if (value := asked.get(option)) not in (None, []):
+            chosen = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+            pairs += [(name, ",".join(chosen))] if commas else [(option, item) for item in chosen]
+    return pairs
+
+
+@st.composite
+def actions(draw: st.DrawFn, dialect: str) -> Action:
+    place = draw(st.sampled_from([*ROUTED, *ROUTED, "nowhere"]))
+    path = draw(ROUTED[place] if place in ROUTED else st.sampled_from(UNROUTED))
+    method = draw(st.sampled_from(METHODS))
+    asked = draw(st.none() | options)
+    inline = "&".join(draw(queries)) if dialect == "plain" else ""
+    data: str | None = None
+    body: bytes | None = None
+    if method in ("GET", "HEAD", "DELETE"):
+        members = draw(st.none() | parameters)
+        if members is not None:
+            data = object_text([(json.dumps(name), text) for name, (text, _) in members])
+        pairs = query_of(members or [], asked or {}, dialect)
+    else:
+        data = draw(st.none() | object_texts)
+        content = data if data is not None else "{}"
+        body = (f'{{"data":{content}}}' if dialect == "asana" else content).encode()
+        pairs = query_of([], asked or {}, dialect)
+    query = "&".join(part for part in (quote(inline, safe=ASCII), urlencode(pairs)) if part)
+    relative_path = path[1:] if draw(st.booleans()) else path
+    if inline or (dialect == "plain" and draw(st.booleans())):
+        relative_path += "?" + inline
+    entries = [
+        ("relative_path", draw(st.sampled_from(SPELLINGS))(relative_path)),
+        ("method", json.dumps(draw(st.sampled_from([method, method.lower(), method.title()])))),
+        *([] if data is None else [("data", data)]),
+        *([] if asked is None else [("options", json.dumps(asked))]),
+        # Of a key that stands twice the last one counts.
+        *draw(st.sampled_from([[], [], [("data", "null")] if data is None else [("data", data)]])),
+    ]
+    text = object_text([(json.dumps(name), value) for name, value in entries])
+    not_allowed = place == "only get" and method not in ("GET", "HEAD")
+    return Action(text, place, method, path, query.encode(), body, place in ROUTED and not not_allowed)
+
+
+INHERITED = [
+    (b"authorization", b"Bearer ann"),
+    (b"cookie", b"a=1; b=2"),
+    (b"cookie", b"c=3"),
+    (b"origin", b"https://a.example"),
+    (b"accept", b"text/html"),
+    (b"user-agent", b"\xe9"),
+    (b"x-forwarded-for", b"192.0.2.1"),
+    (b"x-forwarded-for", b"192.0.2.2"),
+    (b"forwarded", b"for=192.0.2.1"),
+    (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    (b"x-custom", b""),
+    (b"contents", b"1"),
+    (b"ifs", b"1"),
+]
+WITHHELD = [
+    (b"content-language", b"de"),
+    (b"content-encoding", b"identity"),
+    (b"transfer-encoding", b"chunked"),
+    (b"accept-encoding", b"gzip"),
+    (b"connection", b"keep-alive, x-custom"),
+    (b"keep-alive", b"1"),
+    (b"te", b"trailers"),
+    (b"trailer", b"x"),
+    (b"upgrade", b"h2c"),
+    (b"expect", b"100-continue"),
+    (b"proxy-authorization", b"Basic"),
+    (b"range", b"bytes=0-1"),
+    (b"if-none-match", b"*"),
+    (b"if-modified-since", b"Tue, 15 Nov 1994 12:45:26 GMT"),
+    (b"access-control-request-method", b"PUT"),
+    (b"idempotency-key", b"1"),
+    (b"x-http-method", b"DELETE"),
+    (b"x-http-method-override", b"DELETE"),
+    (b"x-method-override", b"DELETE"),
+    (b"x-original-url", b"/plain"),
+    (b"x-rewrite-url", b"/plain"),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    host: Host
+    fields: list[tuple[bytes, bytes]]
+    actions: list[Action]
+
+
+RESULT_HEADERS: list[str | tuple[str, ...]] = [(), ("X-Extra", "vary"), "*"]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    dialect = draw(st.sampled_from(["asana", "plain"]))
+    chosen = draw(st.lists(actions(dialect), min_size=1, max_size=6))
+    host = Host(
+        shape=(shape := draw(st.sampled_from(["mounted", "mounted", "base path", "by hand", "wrapped", "in another", "router"]))),
+        prefix=draw(st.sampled_from(["", "/api/1.0"])),
+        # What a configured base path is below, the contract does not say.
+        root_path="" if shape == "base path" else draw(st.sampled_from(["", "/proxy"])),
+        stack=tuple(draw(st.lists(st.sampled_from(list(STACK)), max_size=5, unique=True))),
+        handled=draw(st.frozensets(st.sampled_from(list(EXCEPTION_HANDLERS)))),
+        plans={place: draw(plans) for place in sorted({action.place for action in chosen})},
+        policy=draw(st.sampled_from(["marked", "all"])),
+        dialect=dialect,
+        result_headers=draw(st.sampled_from(RESULT_HEADERS)),
+    )
+    return Case(host, draw(st.lists(st.sampled_from(INHERITED + WITHHELD), max_size=8, unique=True)), chosen)
+
+
+# How an answer stands in that of the batch.
+
+SHOWN = set(
+    b"location content-location etag last-modified retry-after link allow www-authenticate content-disposition "
+    b"content-language deprecation sunset x-total-count x-request-id".split()
+)
+NEVER_SHOWN = set(
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade "
+    b"content-length content-encoding date server content-type set-cookie".split()
+)
+
+
+def as_json(content: bytes) -> bool:
+    """Whether it is JSON, strictly, by the standard library's parser, which is less strict by itself."""
+
+    def no_constant(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        value = json.loads(content.decode(), parse_constant=no_constant, parse_int=str)
+        # Lone surrogates cannot be encoded.
+        json.dumps(value, ensure_ascii=False).encode()
+    except ValueError:
+        return False
+    return True
+
+
+def undone(coding: bytes, content: bytes) -> bytes | None:
+    try:
+        match coding.lower():
+            case b"gzip" | b"x-gzip":
+                return gzip.decompress(content)
+            case b"deflate":
+                return zlib.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        pass
+    return None
+
+
+def text_of(content_type: bytes | None, content: bytes) -> str | None:
+    """Section 5: "text is a string, decoded by its charset"; None for what is none, or does not decode."""
+    mail = Mail()
+    mail["content-type"] = (content_type or b"text/plain").decode()
+    kind, charset = mail.get_content_type(), mail.get_content_charset()
+    textual = ["application/json", "application/javascript", "application/xml", "application/x-www-form-urlencoded"]
+    if charset is None and not (kind.startswith("text/") or kind.endswith(("+xml", "+json")) or kind in textual):
+        return None
+    try:
+        text = content.decode(charset or "utf-8")
+        text.encode()
+    except (LookupError, ValueError):
+        return None
+    return text
+
+
+def standing(answer: Answer, result_headers: str | tuple[str, ...]) -> dict[str, Any]:
+    """Section 5: how an answer stands in the batch's. A body in bytes is JSON that stands byte for byte."""
+    fields: dict[bytes, list[bytes]] = {}
+    for name, value in answer.headers:
+        fields.setdefault(name, []).append(value)
+    every = result_headers == "*"
+    extra = {name.lower().encode() for name in result_headers} if not every else set()
+    names = {name for name in fields if every or name in SHOWN | extra} - NEVER_SHOWN
+    content_type = fields.get(b"content-type", [None])[0]
+    content: bytes | None = answer.body
+    if content and b"content-encoding" in fields:
+        content = undone(fields[b"content-encoding"][0], content)
+    kind = (content_type or b"").split(b";")[0].lower()
+    shown: dict[str, Any] = {"status_code": answer.status}
+    if content == b"":
+        shown["body"] = b"{}"
+    elif content and (kind == b"application/json" or kind.endswith(b"+json")) and as_json(content):
+        shown["body"] = content.strip(b" \t\r\n")
+    else:
+        names |= {b"content-type", b"content-encoding"} if content is None else {b"content-type"}
+        text = None if content is None else text_of(content_type, content)
+        if text is None:
+            shown["body_encoding"] = "base64"
+            text = base64.b64encode(answer.body if content is None else content).decode()
+        shown["body"] = text
+    shown["headers"] = {name.decode(): b", ".join(fields[name]).decode("latin-1") for name in names & set(fields)}
+    return shown
+
+
+def compare(raw: msgspec.Raw, expected: dict[str, Any]) -> None:
+    result = {name: bytes(value) for name, value in decode_result(raw).items()}
+    whole = {"status_code", "headers", "body", *(["body_encoding"] if "body_encoding" in result else [])}
+    assert set(result) == whole
+    byte_for_byte = isinstance(expected.get("body"), bytes)
+    got = {
+        name: value if name == "body" and byte_for_byte else json.loads(value)
+        for name, value in result.items()
+        if name in expected or (name == "body_encoding" and "body" in expected)
+    }
+    assert got == expected
+
+
+MIDDLEWARE_COOKIES = (b"visitor=", b"sub=", b"limited=")
+
+
+class Run(NamedTuple):
+    """What came of a case: the answers of its actions, each sent alone, that of the batch of them, and what ran each time."""
+
+    alone: list[Answer | None]
+    ran_alone: list[str]
+    together: Answer
+    ran_together: list[str]
+    batch_path: str
+
+
+async def both_ways(case: Case) -> Run:
+    app, endpoints, batch_path, base_path = case.host.build()
+    own = [(b"host", b"api.example"), *case.fields]
+    content = ('{"data": {"actions": [' + ",\n".join(action.text for action in case.actions) + "]}}").encode()
+    alone: list[Answer | None] = []
+    async with lifespan(app) as state:
+        send = partial(request, app, root_path=case.host.root_path, state=state)
+        for action in case.actions:
+            fields = [field for field in own if field not in WITHHELD]
+            if action.body is not None:
+                fields += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(action.body))]
+            path = base_path + action.path
+            try:
+                alone.append(await send(action.method, path, query=action.query, headers=fields, body=action.body or b""))
+            except NoAnswer:
+                alone.append(None)
+        ran_alone = sorted(endpoints.journal)
+        endpoints.journal.clear()
+        own += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        together = await send("POST", batch_path, query=b"limit=100", headers=own, body=content)
+    return Run(alone, ran_alone, together, sorted(endpoints.journal), case.host.root_path + batch_path)
+
+
+def check(case: Case, backend: str) -> None:
+    run = anyio.run(both_ways, case, backend=backend)
+    together = run.together
+    assert together.status == 200
+    assert together.all(b"content-type") == [b"application/json; charset=utf-8"]
+    content = gzip.decompress(together.body) if together.all(b"content-encoding") else together.body
+    document = decode_answer(content)
+    assert list(document) == ["data"]
+    assert len(document["data"]) == len(case.actions)
+    cookies: list[bytes] = []
+    for action, answer, raw in zip(case.actions, run.alone, document["data"], strict=True):
+        if answer is None:
+            compare(raw, {"status_code": 500})
+            continue
+        expected = standing(answer, case.host.result_headers)
+        own = answer.all(b"set-cookie")
+        if not action.routed:
+            # "the host's routes and middleware are not entered: the one documented difference to "alone""
+            own = [cookie for cookie in own if not cookie.startswith(MIDDLEWARE_COOKIES)]
+            headers = json.loads(bytes(decode_result(raw)["headers"]))
+            assert headers.get("allow") == expected.pop("headers").get("allow")
+        compare(raw, expected)
+        cookies += own
+    if "cookie" in case.host.stack:
+        cookies.append(b"visitor=%s; HttpOnly" % run.batch_path.encode())
+    assert together.all(b"set-cookie") == cookies
+    assert run.ran_together == run.ran_alone
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(deadline=None, max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases())
+def test_an_action_in_a_batch_is_exactly_the_request_it_would_have_been_alone(backend: str, case: Case) -> None:
+    check(case, backend)
