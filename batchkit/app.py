@@ -103,6 +103,7 @@ class BatchEndpoint(Settings):
             async with Dispatch(batch, self._around_actions, receive, self) as running:
                 results = await collect(running)
                 await _send(send, 200, *encode(results, self))
+                running.log()
 
     def _frame(self, scope: Scope) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import TracebackType
 from typing import Self
 
-from anyio import CancelScope, Event, TaskHandle, create_task_group, current_time
+from anyio import CancelScope, Event, TaskHandle, create_task_group, current_time, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,6 +38,7 @@ class Dispatch:
         self.batch = batch
         self.limit = settings.max_result_size
         self.help = settings.help
+        self.on_asyncio = get_cancelled_exc_class() is asyncio.CancelledError
         self.default_timeout = settings.action_timeout
         self.complete: Event | None = None
         self.over = False
@@ -48,6 +50,7 @@ class Dispatch:
         self.pending = self.running = len(self.exchanges)
 
     async def __aenter__(self) -> Self:
+        self._started = current_time()
         await self._tasks.__aenter__()
         for exchange in self.exchanges:
             exchange.task = self._tasks.create_task(exchange.run(), name="batchkit action")
@@ -58,6 +61,10 @@ class Dispatch:
     ) -> bool | None:
         self.leave()
         try:
+            # An answer that could not be sent is no affair of the actions, whose work goes on to its end.
+            if isinstance(error, Exception):
+                await self._tasks.__aexit__(None, None, None)
+                return None
             return await self._tasks.__aexit__(kind, error, traceback)
         finally:
             # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
@@ -91,15 +98,34 @@ class Dispatch:
         if self._gone is not None:
             self._gone.set()
 
+    def log(self) -> None:
+        """One line for the batch: what a handler does not show. No paths, no bodies: those are the access log's affair."""
+        if logger.isEnabledFor(logging.INFO):
+            statuses = [action.result.status_code for action in self.batch.actions if action.result is not None]
+            duration = current_time() - self._started
+            logger.info(
+                "Batch %s: %d actions, %s, %.3f s",
+                self.batch.id,
+                len(statuses),
+                " ".join(map(str, statuses)),
+                duration,
+                extra={"batch_id": self.batch.id, "statuses": statuses, "duration": duration},
+            )
+
     def timeout(self, exchange: Exchange) -> float:
         """The seconds that the action of ``exchange`` has."""
         return exchange.action.timeout or self.default_timeout
 
-    def expire(self, timeout: float) -> None:
-        """Answer 504 for every action that has no result after ``timeout`` seconds, which were all it had."""
-        for exchange in self.exchanges:
-            if exchange.action.result is None and self.timeout(exchange) <= timeout:
-                exchange.end(ActionTimedOut(f"No answer within {timeout:g} seconds; the outcome is unknown"))
+    async def wait(self) -> None:
+        """Wait until every action has a result, those included that get a 504 at their deadline."""
+        self.complete = Event()
+        for timeout in sorted({self.timeout(exchange) for exchange in self.exchanges}):
+            with CancelScope(deadline=self._started + timeout):
+                await self.complete.wait()
+                break
+            for exchange in self.exchanges:
+                if exchange.action.result is None and self.timeout(exchange) <= timeout:
+                    exchange.end(ActionTimedOut(f"No answer within {timeout:g} seconds; the outcome is unknown"))
 
     async def _read_disconnect(self) -> None:
         try:
@@ -112,14 +138,8 @@ class Dispatch:
 
 async def collect(running: Dispatch) -> list[Result]:
     """One result per action, in order, as soon as each has one; at its deadline an action without one gets a 504."""
-    started = current_time()
     # Actions that wait for nothing are done after their first turn, and then there is no deadline to keep.
     await checkpoint()
     if running.pending:
-        running.complete = Event()
-        for timeout in sorted({running.timeout(exchange) for exchange in running.exchanges}):
-            with CancelScope(deadline=started + timeout):
-                await running.complete.wait()
-                break
-            running.expire(timeout)
+        await running.wait()
     return [result for action in running.batch.actions if (result := action.result) is not None]

@@ -11,6 +11,7 @@ from anyio import TaskHandle
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Message
 
+from batchkit.cancellation import is_asked, is_real, take_back
 from batchkit.content import undo_coding
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
 from batchkit.model import RUNNING, Action, Result
@@ -27,6 +28,7 @@ class Conversation(Protocol):
 
     limit: int
     help: str | None
+    on_asyncio: bool
 
     def completed(self) -> None:
         """An action has got its result."""
@@ -62,9 +64,13 @@ class Exchange:
             await self.app(action.scope, self.receive, self.send)
             if action.result is None:
                 raise RuntimeError("The application ended without completing its response")
-        except Exception as error:
+        except BaseException as error:
+            if is_real(error):
+                raise
             self._fail(error)
         finally:
+            if self.around.on_asyncio and is_asked():
+                await take_back()
             # A scope and its action refer to each other: let go here, not by the garbage collector.
             action.scope = None
             self.around.ended()
@@ -107,7 +113,7 @@ class Exchange:
         self._finish(Result.of_error(error, self.around.help, perf_counter() - self._started))
         self.task.cancel()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         # The answer of the host, if it is complete, stands: Starlette raises again after its own 500.
         failed = ActionFailed.logged(self.action.index, error)
         if self.action.result is None:

@@ -20,7 +20,7 @@ LAYERS = [
     ["exchange", "guard", "routes"],
     ["settings"],
     ["dialect", "frame"],
-    ["content", "marks", "path"],
+    ["cancellation", "content", "marks", "path"],
     ["model", "schema"],
     ["errors"],
 ]
