@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
+from collections.abc import Iterable, Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -33,14 +35,14 @@ class Verdict(Struct, frozen=True):
 class Entry:
     """One route of the host in its place, with its full template; its verdicts are worked out once."""
 
-    def __init__(self, route: BaseRoute, table: Table) -> None:
+    def __init__(self, route: Any, table: Table) -> None:
         self.route = route
         self.template: str = table.template + getattr(route, "path", "")
         self.settings = table.settings
         self.around = table.around
         self.endpoint = getattr(route, "endpoint", None)
         self.below: Table | None = None
-        if isinstance(route, Mount | Host):
+        if isinstance(getattr(route, "original_route", route), Mount | Host):
             self.endpoint = route.app
             self.below = Table(route, table.settings, self.template, table.around, table.responder)
         self.known = _matches_as_starlette(route)
@@ -101,7 +103,8 @@ class Table:
         self.router: Router | None = (
             inner.router if isinstance(inner, Starlette) else inner if isinstance(inner, Router) else None
         )
-        self._routes: list[BaseRoute] = []
+        self._watched: list[BaseRoute] = []
+        self._plain = True
         self._by_segment: dict[str, list[Entry]] = {}
         self._open: list[Entry] = []
 
@@ -110,16 +113,25 @@ class Table:
         if not self.readable:
             return False
         routes = self.source.routes
+        watched = routes if self._plain else list(_watched(routes))
         # By identity: routes are equal by path, endpoint and methods, whatever middleware they have.
-        if len(self._routes) != len(routes) or not all(map(operator.is_, self._routes, routes)):
-            self._routes = list(routes)
-            entries = [Entry(route, self) for route in self._routes]
-            self._open = [entry for entry in entries if entry.segment is None]
-            self._by_segment = {
-                segment: [entry for entry in entries if entry.segment in (segment, None)]
-                for segment in {entry.segment for entry in entries if entry.segment is not None}
-            }
+        if len(self._watched) != len(watched) or not all(map(operator.is_, self._watched, watched)):
+            self._watched = list(_watched(routes))
+            self._plain = not any(hasattr(route, "original_router") for route in routes)
+            self._index([Entry(route, self) for route in (routes if self._plain else _leaves(routes))])
         return bool(routes)
+
+    def _index(self, entries: list[Entry]) -> None:
+        place = {id(entry): index for index, entry in enumerate(entries)}
+        by_segment: dict[str | None, list[Entry]] = {None: []}
+        for entry in entries:
+            by_segment.setdefault(entry.segment, []).append(entry)
+        self._open = by_segment.pop(None)
+        self._by_segment = {
+            segment: sorted(literal + self._open, key=lambda entry: place[id(entry)])
+            for segment, literal in by_segment.items()
+            if segment is not None
+        }
 
     def candidates(self, scope: Scope) -> list[Entry]:
         """The entries, in order, that can match: all but those with another literal first segment."""
@@ -187,6 +199,24 @@ def _layers(route: Mount | Host) -> list[ASGIApp]:
             break
         app = getattr(app, "app", None)
     return layers
+
+
+def _watched(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes that a table depends on. FastAPI keeps an included router as one route, which follows that router."""
+    for route in routes:
+        yield route
+        if (router := getattr(route, "original_router", None)) is not None:
+            yield from _watched(router.routes)
+
+
+def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Any]:
+    """The routes with those of included routers in their places, as FastAPI's public function shows them."""
+    iter_route_contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    for route in routes:
+        if hasattr(route, "original_router") and iter_route_contexts is not None:
+            yield from iter_route_contexts([route])
+        else:
+            yield route
 
 
 def _matches_as_starlette(route: BaseRoute) -> bool:
