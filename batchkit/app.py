@@ -19,6 +19,7 @@ from batchkit.marks import not_batchable
 from batchkit.model import Batch
 from batchkit.request import ClientGone, read
 from batchkit.resolve import Resolver
+from batchkit.routes import allow_list
 from batchkit.settings import Settings
 from batchkit.wire import decode, encode
 
@@ -40,6 +41,7 @@ class BatchEndpoint(Settings):
     ``dialect``: ``"asana"`` (bodies in a ``data`` envelope, ``opt_fields``), or ``"plain"``.
     ``policy``: ``"marked"``: only routes marked ``@batchable`` run; ``"all"``: all but ``@not_batchable`` and ``exclude``.
     ``exclude``: route templates, ``[METHOD ]template``, ``/*`` at the end for all below.
+    ``allow``: for a host that is neither Starlette nor FastAPI, with ``host`` and ``base_path``: templates of what may run.
     ``cost_hook``: async function of a ``Batch``, or an async context manager of it, called once before anything runs.
     ``plugins``: see ``Plugin``.
     ``max_actions``: of one batch. ``max_body_size``: of the POST, ``max_result_size``: of one result, in bytes.
@@ -80,7 +82,7 @@ class BatchEndpoint(Settings):
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
         self._mounted_to = app
-        self._resolver = Resolver(host, self.host or app, self, guarded=True)
+        self._resolver = Resolver(self.host or app, self, routes=host, guarded=True)
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,14 +113,20 @@ class BatchEndpoint(Settings):
         return frame(scope, state, self.base_path, self._guard, nested=not in_host)
 
     def _resolver_for(self, scope: Scope) -> Resolver:
+        if self._resolver is not None and self._resolver.app is self.host:
+            return self._resolver
+        if self.host is not None and not isinstance(self.host, Starlette | Router) and self.allowed:
+            self._resolver = Resolver(self.host, self, routes=allow_list(self.allowed))
+            return self._resolver
         app = self.host if isinstance(self.host, Starlette | Router) else self._mounted_to or scope.get("app")
         if not isinstance(app, Starlette | Router) or (self.host is None and scope.get("router") is not _router(app)):
             raise RuntimeError(
                 "batchkit cannot tell which app its actions should go to: mount_to the outermost app, or name it, "
-                "with all its middleware: BatchEndpoint(host=app, …)"
+                "with all its middleware: BatchEndpoint(host=app, …); for a host that is neither Starlette nor FastAPI "
+                "add base_path= and allow=, the templates of what may run"
             )
-        if self._resolver is None or self._resolver.app is not app:
-            self._resolver = Resolver(app, self.host or app, self, guarded=False)
+        if self._resolver is None or self._resolver.routed is not app:
+            self._resolver = Resolver(self.host or app, self, routes=app)
         return self._resolver
 
 

@@ -18,6 +18,8 @@ _TEXT_TYPES = frozenset(
     {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}
 )
 
+MOST_MEMBERS = 16
+
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-][a-z0-9!#$&^_.+-]*\+)?json").fullmatch
 # What texts come in on the web. Python knows more: some take quadratic time, and each unknown name is remembered for ever.
 _CHARSET = re.compile(
@@ -77,15 +79,21 @@ def undo_coding(coding: bytes, content: bytes, limit: int) -> bytes | None:
         return content
     if coding not in (b"gzip", b"x-gzip", b"deflate"):
         return None
-    # 32 + wbits: zlib tells gzip from deflate by the header.
-    decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS)
-    try:
-        plain = decompressor.decompress(content, limit + 1)
-    except zlib.error:
-        return None
-    if len(plain) > limit:
-        raise ResultTooLarge(f"The result is larger than {limit:,} bytes")
-    return plain if decompressor.eof and not decompressor.unused_data else None
+    plain = b""
+    # Gzip may come in members, one after another; each costs a copy of the rest.
+    for _ in range(MOST_MEMBERS):
+        # 32 + wbits: zlib tells gzip from deflate by the header.
+        decompressor = zlib.decompressobj(32 + zlib.MAX_WBITS)
+        try:
+            plain += decompressor.decompress(content, limit + 1 - len(plain))
+        except zlib.error:
+            return None
+        if len(plain) > limit:
+            raise ResultTooLarge(f"The result is larger than {limit:,} bytes")
+        content = decompressor.unused_data
+        if not content:
+            return plain if decompressor.eof else None
+    return None
 
 
 def render(content_type: bytes, coding: bytes, content: bytes) -> Rendering:

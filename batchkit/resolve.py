@@ -25,18 +25,18 @@ logger = logging.getLogger("batchkit")
 
 
 class Resolver:
-    """Resolves actions against the routes of ``app``; they are sent to ``host``, ``app`` with all around it.
+    """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them.
 
-    ``guarded`` where a guard stands at the app's router.
+    ``guarded`` where a guard stands at that router.
     """
 
-    def __init__(self, app: Starlette | Router, host: ASGIApp, settings: Settings, guarded: bool) -> None:
-        router = app.router if isinstance(app, Starlette) else app
+    def __init__(self, app: ASGIApp, settings: Settings, *, routes: Starlette | Router, guarded: bool = False) -> None:
+        router = routes.router if isinstance(routes, Starlette) else routes
         self.app = app
-        self.host = host
+        self.routed = routes
         self.guarded = guarded
         self.settings = settings
-        self.table = Table(router, settings, responder=app if isinstance(app, Starlette) else None)
+        self.table = Table(router, settings, responder=routes if isinstance(routes, Starlette) else None)
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""
@@ -55,21 +55,29 @@ class Resolver:
     def _resolve(self, action: Action, found: Found) -> None:
         if found.redirect is not None:
             # Without a guard, a middleware that drops the slash would run what the redirect only points to.
-            if not self.guarded:
+            if not self.guarded and found.redirect.entry is not None:
                 self._permit(action, found.redirect)
-            action.app = self.host
+            action.app = self.app
         elif found.match is Match.FULL:
             mark = self._permit(action, found)
             action.cost, action.limit, action.timeout = mark.cost, mark.limit, mark.timeout
-            action.app, action.taken = self.host, found.taken
+            action.app, action.taken = self.app, found.taken
             if mark.schema is not None:
                 _require(mark.schema, action)
         elif found.entry is not None:
             action.app = self._not_allowed(action, found.entry, found.table)
+            action.scope = self._shown(found)
         elif found.table.router is not None and not _answers_404(found.table.router):
             raise self._refused(action, "no route matches, and what the router's default would run cannot be determined")
         else:
             action.app = Refusal(found.table.responder, HTTPException(404))
+            action.scope = self._shown(found)
+
+    def _shown(self, found: Found) -> Scope:
+        """The scope that the host's own handler of 404 or 405 is shown, so that it may link to the host's routes."""
+        assert found.scope is not None
+        router = self.routed.router if isinstance(self.routed, Starlette) else self.routed
+        return {"router": router, "path_params": {}, **found.scope}
 
     def _permit(self, action: Action, found: Found) -> Mark:
         if found.entry is None:

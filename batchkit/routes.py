@@ -11,13 +11,15 @@ from typing import Any
 
 from msgspec import Struct
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, compile_path
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit.marks import Mark, MarkedApp, read_mark
+from batchkit.marks import Mark, MarkedApp, batchable, read_mark
 from batchkit.settings import Settings
 
-__all__ = ["Entry", "Found", "Table", "find"]
+__all__ = ["Entry", "Found", "Table", "allow_list", "find"]
 
 DEFAULT_MARK = Mark()
 
@@ -141,7 +143,8 @@ class Table:
 class Found(Struct):
     """Where a request ends: ``entry`` in ``table``, None where no route takes it; ``redirect`` where a slash more or less would.
 
-    ``taken`` is the route that the router itself hands it to, and what that adds to the scope.
+    ``scope`` is what a handler of 404 or 405 is shown there, ``taken`` the route that the router itself hands it to, and what
+    that adds to the scope.
     """
 
     match: Match
@@ -149,6 +152,7 @@ class Found(Struct):
     table: Table
     taken: tuple[BaseRoute, Scope] | None = None
     redirect: Found | None = None
+    scope: Scope | None = None
 
 
 def find(table: Table, scope: Scope) -> Found:
@@ -164,15 +168,15 @@ def find(table: Table, scope: Scope) -> Found:
             found.taken = taken
             return found
         if match is Match.PARTIAL and partial is None:
-            partial = entry
+            partial, partial_scope = entry, child_scope
     if partial is not None:
-        return Found(Match.PARTIAL, partial, table)
+        return Found(Match.PARTIAL, partial, table, scope={**scope, **partial_scope})
     if table.router is not None and table.router.redirect_slashes and route_path(scope) != "/":
         path: str = scope["path"]
         other = {**scope, "path": path.rstrip("/") if path.endswith("/") else path + "/"}
         if any(entry.route.matches(dict(other))[0] is not Match.NONE for entry in table.candidates(other)):
             return Found(Match.NONE, None, table, redirect=find(table, other))
-    return Found(Match.NONE, None, table)
+    return Found(Match.NONE, None, table, scope=scope)
 
 
 def route_path(scope: Scope) -> str:
@@ -199,6 +203,35 @@ def _layers(route: Mount | Host) -> list[ASGIApp]:
             break
         app = getattr(app, "app", None)
     return layers
+
+
+class Allowed(Route):
+    """A route of a host whose own routes cannot be read, by a template that the host's developer allows."""
+
+    def __init__(self, method: str | None, template: str) -> None:
+        super().__init__(template, _allowed, methods=None if method is None else [method])
+        self.any_method = method is None
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """No match for another method: only the host could say whether it has that one."""
+        match, child_scope = super().matches(scope)
+        if match is Match.FULL or (match is Match.PARTIAL and self.any_method):
+            return Match.FULL, child_scope
+        return Match.NONE, {}
+
+
+@batchable
+async def _allowed(request: Request) -> Response:
+    raise NotImplementedError("stands for an endpoint of the host, which runs in its place")
+
+
+def allow_list(templates: Iterable[tuple[str | None, str]]) -> Router:
+    """The routes of such a host; what none of them matches is refused (contract section 2)."""
+    return Router([Allowed(method, template) for method, template in templates], redirect_slashes=False, default=_unknown)
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    raise NotImplementedError("stands for whatever the host would do")
 
 
 def _watched(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:

@@ -48,7 +48,7 @@ class ActionPlugin(Protocol):
 Plugin = BatchPlugin | ActionPlugin
 
 
-_RULE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
+_TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
 _CONVERTOR = re.compile(r":[^{}]*}")
 
 
@@ -59,6 +59,11 @@ class Rule:
     method: str | None
     template: str
     below: bool
+
+    @classmethod
+    def parse(cls, method: str | None, template: str) -> Rule:
+        """The rule that an entry stands for."""
+        return cls(method, _bare(template.removesuffix("/*")), template.endswith("/*"))
 
     def matches(self, method: str, template: str) -> bool:
         """Whether a route with this full template is excluded for this method.
@@ -84,6 +89,7 @@ class Settings:
     dialect: Literal["asana", "plain"] = "asana"
     policy: Literal["marked", "all"] = "marked"
     exclude: Sequence[str] = ()
+    allow: Sequence[str] = ()
     cost_hook: CostHook | None = None
     plugins: Sequence[Plugin] = ()
     max_actions: int = 10
@@ -94,6 +100,7 @@ class Settings:
     result_headers: Iterable[str] | Literal["*"] = ()
     help: str | None = None
     rules: tuple[Rule, ...] = field(init=False, default=())
+    allowed: tuple[tuple[str | None, str], ...] = field(init=False, default=())
     shown: frozenset[bytes] | None = field(init=False, default=RESULT_HEADERS)
 
     def __post_init__(self) -> None:
@@ -120,7 +127,11 @@ class Settings:
         if self.help is not None and not isinstance(self.help, str):
             raise TypeError(f"help={self.help!r}: give a text, or None")
         self._check_plugins()
-        self.rules = tuple(map(_rule, _strings("exclude", self.exclude)))
+        self.rules = tuple(Rule.parse(*_template("exclude", text)) for text in _strings("exclude", self.exclude))
+        self.allowed = tuple(_template("allow", text) for text in _strings("allow", self.allow))
+        for _, template in self.allowed:
+            if template.endswith("/*"):
+                raise ValueError(f"allow: {template!r}: spell out each path; '/*' would let through what nobody has looked at")
         names = () if self.result_headers == "*" else _strings("result_headers", self.result_headers)
         for name in names:
             if name.lower().encode() in NEVER_HEADERS:
@@ -144,9 +155,8 @@ def _strings(name: str, value: object) -> tuple[str, ...]:
     return values
 
 
-def _rule(text: str) -> Rule:
-    match = _RULE.fullmatch(text)
+def _template(keyword: str, text: str) -> tuple[str | None, str]:
+    match = _TEMPLATE.fullmatch(text)
     if match is None:
-        raise ValueError(f"exclude: {text!r}: give a route template like 'POST /attachments', '/scim/*' or '/users/{{gid}}'")
-    method, template = match.groups()
-    return Rule(method, _bare(template.removesuffix("/*")), template.endswith("/*"))
+        raise ValueError(f"{keyword}: {text!r}: give a route template like 'POST /attachments' or '/users/{{gid}}'")
+    return match[1], match[2]

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message
 
-from batchkit import BatchEndpoint
+from batchkit import BatchEndpoint, batchable
 from tests.batches import JSON, action, batch, envelope
 
 pytestmark = pytest.mark.anyio
@@ -217,7 +217,8 @@ async def test_the_answer_goes_out_at_the_deadline_although_a_thread_runs_on() -
             ended.append("shielded")
         return Response()
 
-    app = hosting(Route("/blocks", blocks), Route("/shielded", shielded), Route("/waits", waits), action_timeout=0.05)
+    soon = batchable(timeout=0.01)
+    app = hosting(Route("/blocks", soon(blocks)), Route("/shielded", soon(shielded)), Route("/waits", waits))
     server = Server(action("/blocks"), action("/shielded"), action("/waits"))
     async with anyio.create_task_group() as tasks:
 
@@ -242,7 +243,7 @@ async def test_an_overdue_handler_that_swallows_its_cancellation_changes_nothing
             return PlainTextResponse("too late")
         raise AssertionError
 
-    app = hosting(Route("/stubborn", stubborn), Route("/waits", waits), action_timeout=0.05)
+    app = hosting(Route("/stubborn", batchable(timeout=0.01)(stubborn)), Route("/waits", waits))
     results = await batch(app, action("/stubborn"), action("/waits"))
     assert [result["status_code"] for result in results] == [504, 200]
 

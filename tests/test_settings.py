@@ -41,6 +41,8 @@ from tests.batches import action, batch, envelope, post
         ({"exclude": [7]}, TypeError, "exclude: 7 is not a string"),
         ({"exclude": ["post /x"]}, ValueError, "exclude: 'post /x': give a route template"),
         ({"exclude": ["scim"]}, ValueError, "exclude: 'scim': give a route template"),
+        ({"allow": ["/x/*"]}, ValueError, "allow: '/x/*': spell out each path"),
+        ({"allow": ["x"]}, ValueError, "allow: 'x': give a route template"),
         ({"result_headers": "etag"}, TypeError, "result_headers='etag': give a sequence of strings"),
         ({"result_headers": ["Set-Cookie"]}, ValueError, "result_headers: 'Set-Cookie' is never shown"),
         ({"exclude": ["PSOT /x"]}, ValueError, "exclude: 'PSOT /x'"),
