@@ -11,6 +11,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.admission import admit
+from batchkit.allow import allow_list
 from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
 from batchkit.frame import Frame, frame
@@ -19,7 +20,6 @@ from batchkit.marks import not_batchable
 from batchkit.model import Batch
 from batchkit.request import ClientGone, read
 from batchkit.resolve import Resolver
-from batchkit.routes import allow_list
 from batchkit.settings import Settings
 from batchkit.wire import decode, encode
 

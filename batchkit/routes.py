@@ -11,15 +11,13 @@ from typing import Any
 
 from msgspec import Struct
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, compile_path
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
-from batchkit.marks import Mark, MarkedApp, batchable, read_mark
+from batchkit.marks import Mark, MarkedApp, read_mark
 from batchkit.settings import Settings
 
-__all__ = ["Entry", "Found", "Table", "allow_list", "find"]
+__all__ = ["Entry", "Found", "Table", "find"]
 
 DEFAULT_MARK = Mark()
 
@@ -203,35 +201,6 @@ def _layers(route: Mount | Host) -> list[ASGIApp]:
             break
         app = getattr(app, "app", None)
     return layers
-
-
-class Allowed(Route):
-    """A route of a host whose own routes cannot be read, by a template that the host's developer allows."""
-
-    def __init__(self, method: str | None, template: str) -> None:
-        super().__init__(template, _allowed, methods=None if method is None else [method])
-        self.any_method = method is None
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """No match for another method: only the host could say whether it has that one."""
-        match, child_scope = super().matches(scope)
-        if match is Match.FULL or (match is Match.PARTIAL and self.any_method):
-            return Match.FULL, child_scope
-        return Match.NONE, {}
-
-
-@batchable
-async def _allowed(request: Request) -> Response:
-    raise NotImplementedError("stands for an endpoint of the host, which runs in its place")
-
-
-def allow_list(templates: Iterable[tuple[str | None, str]]) -> Router:
-    """The routes of such a host; what none of them matches is refused (contract section 2)."""
-    return Router([Allowed(method, template) for method, template in templates], redirect_slashes=False, default=_unknown)
-
-
-async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    raise NotImplementedError("stands for whatever the host would do")
 
 
 def _watched(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:

@@ -19,7 +19,7 @@ LAYERS = [
     ["admission", "dispatch", "request", "resolve", "wire"],
     ["exchange", "guard", "routes"],
     ["settings"],
-    ["dialect", "frame"],
+    ["allow", "dialect", "frame"],
     ["cancellation", "content", "marks", "path"],
     ["model", "schema"],
     ["errors"],
