@@ -1,0 +1,77 @@
+"""The app that ``test_servers`` starts on each server: good handlers beside some that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from batchkit import BatchEndpoint, batchable
+
+
+async def hello(request: Request) -> Response:
+    return JSONResponse({"url": str(request.url), "body": (await request.body()).decode()})
+
+
+async def fails(request: Request) -> Response:
+    raise ValueError("secret")
+
+
+async def leaves(request: Request) -> Response:
+    raise SystemExit(3)
+
+
+async def strays(request: Request) -> Response:
+    raise asyncio.CancelledError
+
+
+@batchable(timeout=0.05)
+async def never(request: Request) -> Response:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+@batchable(timeout=0.05)
+async def endless(request: Request) -> Response:
+    async def chunks() -> object:
+        while True:
+            yield b""
+
+    return StreamingResponse(chunks())  # type: ignore[arg-type]
+
+
+async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends nothing."""
+
+
+async def rubbish(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"set-cookie", b"a\r\nb: c")]})
+
+
+def thread(request: Request) -> Response:
+    async def later() -> None:
+        raise ValueError("secret")
+
+    return PlainTextResponse("thread", background=BackgroundTask(later))
+
+
+app = Starlette(
+    routes=[
+        Route("/hello", hello, methods=["GET", "POST"]),
+        Route("/fails", fails),
+        Route("/leaves", leaves),
+        Route("/strays", strays),
+        Route("/never", never),
+        Route("/endless", endless),
+        Route("/thread", thread),
+        Mount("/silent", batchable(silent)),
+        Mount("/rubbish", batchable(rubbish)),
+    ]
+)
+BatchEndpoint(policy="all", max_actions=20).mount_to(app, "/batch")
