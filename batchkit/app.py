@@ -78,11 +78,11 @@ class BatchEndpoint(Settings):
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
         host = self.host if isinstance(self.host, Starlette | Router) else app
         router = _router(host)
-        self._guard = router.middleware_stack = Guard(router, self.help)
+        self._resolver = Resolver(self.host or app, self, routes=host, guarded=True)
+        self._guard = router.middleware_stack = Guard(router, self.help, self._resolver.log)
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
         self._mounted_to = app
-        self._resolver = Resolver(self.host or app, self, routes=host, guarded=True)
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.routing import Router
@@ -19,20 +19,22 @@ class Guard:
     """Stands innermost of all the middleware of ``router``'s app: an action that one of them changed is answered 400 here.
 
     An unchanged one goes to the very route that it was resolved to, without a second look at the routing table.
-    ``state`` is the app's lifespan state, which passes here too.
+    ``state`` is the app's lifespan state, which passes here too, and ``started`` is called then.
     """
 
-    def __init__(self, router: Router, help: str | None) -> None:
+    def __init__(self, router: Router, help: str | None, started: Callable[[], None]) -> None:
         self.router = router
         self.app = router.middleware_stack
         # Middleware of the router itself, or another kind of router, has its own say in what happens next.
         self.hands_over = type(router) is Router and self.app == router.app
         self.help = help
+        self.started = started
         self.state: Mapping[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             self.state = scope.get("state", {})
+            self.started()
         action: Action | None = scope.get(ACTION_KEY)
         hidden = False
         if action is None and (action := RUNNING.get()) is not None:

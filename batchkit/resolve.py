@@ -21,6 +21,8 @@ from batchkit.settings import Settings
 
 __all__ = ["Resolver"]
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
 logger = logging.getLogger("batchkit")
 
 
@@ -37,6 +39,27 @@ class Resolver:
         self.guarded = guarded
         self.settings = settings
         self.table = Table(router, settings, responder=routes if isinstance(routes, Starlette) else None)
+
+    def log(self) -> None:
+        """Say what may run in a batch, once at the start; warn of an ``exclude`` that excludes nothing, as a misspelled one."""
+        leaves = list(self.table.leaves())
+        for rule in self.settings.rules:
+            if not any(rule.matches(method, entry.template) for entry in leaves for method in METHODS):
+                logger.warning("exclude: no route has the template %s", rule.template + "/*" * rule.below)
+        may_run = [
+            f"{method} {entry.template}"
+            for entry in leaves
+            for method in METHODS
+            if method in (getattr(entry.route, "methods", None) or METHODS) and entry.verdict(method).mark is not None
+        ]
+        around = [item.cls for item in getattr(self.app, "user_middleware", ())]
+        logger.info(
+            "Batches go to %s, through %s; %d routes may run: %s",
+            type(self.app).__name__,
+            ", ".join(getattr(item, "__name__", repr(item)) for item in around) or "no middleware",
+            len(may_run),
+            ", ".join(may_run) or "none, mark some with @batchable",
+        )
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""

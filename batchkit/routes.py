@@ -105,6 +105,7 @@ class Table:
         )
         self._watched: list[BaseRoute] = []
         self._plain = True
+        self._entries: list[Entry] = []
         self._by_segment: dict[str, list[Entry]] = {}
         self._open: list[Entry] = []
 
@@ -122,6 +123,7 @@ class Table:
         return bool(routes)
 
     def _index(self, entries: list[Entry]) -> None:
+        self._entries = entries
         place = {id(entry): index for index, entry in enumerate(entries)}
         by_segment: dict[str | None, list[Entry]] = {None: []}
         for entry in entries:
@@ -132,6 +134,15 @@ class Table:
             for segment, literal in by_segment.items()
             if segment is not None
         }
+
+    def leaves(self) -> Iterator[Entry]:
+        """The entries that a request can end at, those below mounts in their places."""
+        self.refresh()
+        for entry in self._entries:
+            if entry.below is not None and entry.below.refresh():
+                yield from entry.below.leaves()
+            else:
+                yield entry
 
     def candidates(self, scope: Scope) -> list[Entry]:
         """The entries, in order, that can match: all but those with another literal first segment."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 
 import anyio
 from starlette.applications import Starlette
@@ -17,6 +19,12 @@ from batchkit import BatchEndpoint, batchable
 
 async def hello(request: Request) -> Response:
     return JSONResponse({"url": str(request.url), "body": (await request.body()).decode()})
+
+
+async def alive(request: Request) -> Response:
+    """What is left in the process: tasks, threads, and resident memory in KiB."""
+    pages = int((await anyio.Path("/proc/self/statm").read_text()).split()[1])
+    return JSONResponse([len(asyncio.all_tasks()), threading.active_count(), pages * os.sysconf("SC_PAGE_SIZE") // 1024])
 
 
 async def fails(request: Request) -> Response:
@@ -64,6 +72,7 @@ def thread(request: Request) -> Response:
 app = Starlette(
     routes=[
         Route("/hello", hello, methods=["GET", "POST"]),
+        Route("/alive", alive),
         Route("/fails", fails),
         Route("/leaves", leaves),
         Route("/strays", strays),

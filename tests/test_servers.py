@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx2
 import pytest
@@ -30,8 +31,15 @@ def free_port() -> int:
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """A running server: its name and its URL."""
+    with running(request.param) as url:
+        yield request.param, url
+
+
+@contextmanager
+def running(name: str) -> Iterator[str]:
+    """Run a server in a process of its own, and see that it survives."""
     port = free_port()
-    command = [argument.format(port=port) for argument in SERVERS[request.param]]
+    command = [argument.format(port=port) for argument in SERVERS[name]]
     process = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while True:
@@ -41,7 +49,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
                 break
             except OSError:
                 continue
-        yield request.param, f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}"
         assert process.poll() is None, "the server did not survive"
     finally:
         process.terminate()

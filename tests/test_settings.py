@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit import BatchEndpoint, batchable, not_batchable
 from batchkit.marks import Mark, read_mark
 from batchkit.settings import Rule
+from tests.asgi import lifespan
 from tests.batches import action, batch, envelope, post
 
 
@@ -216,3 +218,32 @@ def test_an_object_that_cannot_carry_a_mark_comes_back_wrapped() -> None:
 
     assert read_mark(batchable(Slotted()), "GET") == Mark()
     assert read_mark(not_batchable(Slotted()), "GET") is False
+
+
+@pytest.mark.anyio
+async def test_the_start_says_what_may_run_and_what_excludes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "batchkit")
+    exclude = ("POST /tasks", "/scim/*", "/misspelled")
+    routes = [
+        Route("/tasks", fresh(), methods=["GET", "POST"]),
+        Mount("/scim", routes=[Route("/Users", fresh())]),
+        Mount("/opaque", fresh()),
+        Route("/closed", not_batchable(fresh())),
+    ]
+    app = BatchEndpoint(policy="all", exclude=exclude).mount_to(Starlette(routes=routes, middleware=[Middleware(Through)]))
+    async with lifespan(app):
+        pass
+    assert [record.getMessage() for record in caplog.records] == [
+        "exclude: no route has the template /misspelled",
+        "Batches go to Starlette, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
+    ]
+
+
+class Through:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
