@@ -23,7 +23,7 @@ MOST_MEMBERS = 16
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-][a-z0-9!#$&^_.+-]*\+)?json").fullmatch
 # What texts come in on the web. Python knows more: some take quadratic time, and each unknown name is remembered for ever.
 _CHARSET = re.compile(
-    r"us-ascii|utf-?8|utf-?(?:16|32)(?:-?[lb]e)?|iso-8859-[0-9]{1,2}|windows-(?:125[0-8]|874)|koi8-[ru]"
+    r"(?:us-)?ascii|utf-?8|utf-?(?:16|32)(?:-?[lb]e)?|iso-8859-[0-9]{1,2}|windows-(?:125[0-8]|874)|koi8-[ru]"
     r"|shift[_-]jis|euc-(?:jp|kr)|iso-2022-jp|gbk|gb2312|gb18030|big5|latin-?1"
 ).fullmatch
 

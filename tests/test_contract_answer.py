@@ -120,6 +120,7 @@ async def test_an_empty_body_is_an_empty_object(status: int, method: str) -> Non
         (b"text/html; charset=latin-1", "grüß".encode("latin-1"), "grüß"),
         (b'text/plain; Charset="UTF-16"', "grüß".encode("utf-16"), "grüß"),
         (b"text/csv", b"a,b", "a,b"),
+        (b"text/plain; charset=ascii", b"a,b", "a,b"),
         (b"application/xml", b"<a/>", "<a/>"),
         (b"image/svg+xml", b"<a/>", "<a/>"),
         (b"application/javascript", b"x", "x"),
