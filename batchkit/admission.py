@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from types import TracebackType
 
 from batchkit.errors import BatchError, LimiterUnavailable
@@ -15,19 +16,31 @@ __all__ = ["admit"]
 logger = logging.getLogger("batchkit")
 
 
-async def admit(batch: Batch, settings: Settings, stack: AsyncExitStack) -> None:
-    """Charge the batch as a whole; what the hook and the plugins opened is closed with ``stack``, after all work has ended.
+def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[None]:
+    """A context around the run of ``batch``, charged as a whole to enter it; to leave it closes what hook and plugins opened.
 
-    Raises TooManyRequests where the hook says so, LimiterUnavailable where it fails.
+    Entering raises TooManyRequests where the hook says so, LimiterUnavailable where it fails.
     """
-    if settings.cost_hook is not None:
-        await _charge(settings.cost_hook, batch, stack)
-    for plugin in settings.plugins:
-        if hasattr(plugin, "batch"):
-            try:
-                await _enter(plugin.batch(batch), stack)
-            except Exception:
-                logger.exception("%r failed at the start of batch %s, which runs without it", plugin, batch.id)
+    if settings.cost_hook is None and not settings.plugins:
+        return FREE
+    return _admission(batch, settings)
+
+
+FREE = nullcontext()
+
+
+@asynccontextmanager
+async def _admission(batch: Batch, settings: Settings) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        if settings.cost_hook is not None:
+            await _charge(settings.cost_hook, batch, stack)
+        for plugin in settings.plugins:
+            if hasattr(plugin, "batch"):
+                try:
+                    await _enter(plugin.batch(batch), stack)
+                except Exception:
+                    logger.exception("%r failed at the start of batch %s, which runs without it", plugin, batch.id)
+        yield
 
 
 async def _charge(cost_hook: CostHook, batch: Batch, stack: AsyncExitStack) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterable
 from typing import TypeVar
 
 from starlette.applications import Starlette
@@ -92,7 +91,7 @@ class BatchEndpoint(Settings):
         try:
             await self._run(scope, receive, send)
         except BatchError as error:
-            await _send(send, error.status_code, [error.content(self.help)], error.raw_headers)
+            await _send(send, error.status_code, error.content(self.help), error.raw_headers)
         except ClientGone:
             return
 
@@ -100,12 +99,10 @@ class BatchEndpoint(Settings):
         batch = Batch(scope, decode(await read(scope, receive, self), self))
         inherited = self._frame(scope)
         self._resolver_for(scope).resolve(batch, inherited)
-        async with AsyncExitStack() as stack:
-            await admit(batch, self, stack)
-            async with Dispatch(batch, self._around_actions, receive, self) as running:
-                results = await collect(running)
-                await _send(send, 200, *encode(results, self))
-                running.log()
+        async with admit(batch, self), Dispatch(batch, self._around_actions, receive, self) as running:
+            results = await collect(running)
+            await _send(send, 200, *encode(results, self))
+            running.log()
 
     def _frame(self, scope: Scope) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
@@ -134,8 +131,7 @@ def _router(app: Starlette | Router) -> Router:
     return app.router if isinstance(app, Starlette) else app
 
 
-async def _send(send: Send, status: int, pieces: Sequence[bytes], fields: Iterable[tuple[bytes, bytes]]) -> None:
-    content = b"".join(pieces)
+async def _send(send: Send, status: int, content: bytes, fields: Iterable[tuple[bytes, bytes]]) -> None:
     headers = [
         (b"content-type", b"application/json; charset=utf-8"),
         (b"content-length", b"%d" % len(content)),

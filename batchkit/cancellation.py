@@ -25,8 +25,11 @@ def is_real(error: BaseException) -> bool:
 
 
 def is_asked() -> bool:
-    """Whether somebody called ``cancel()`` on this very task, on asyncio."""
-    task = asyncio.current_task()
+    """Whether somebody called ``cancel()`` on this very task, which only asyncio has."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
     return task is not None and task.cancelling() > 0
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 import zlib
 from functools import lru_cache
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw
 
 from batchkit.errors import ResultTooLarge
 
-__all__ = ["Rendering", "is_json", "is_json_type", "media_type", "render", "undo_coding"]
+__all__ = ["is_json", "is_json_type", "media_type", "render", "undo_coding"]
 
 _TEXT_TYPES = frozenset(
     {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}
@@ -27,19 +26,10 @@ _CHARSET = re.compile(
     r"|shift[_-]jis|euc-(?:jp|kr)|iso-2022-jp|gbk|gb2312|gb18030|big5|latin-?1"
 ).fullmatch
 
-_json = msgspec.json.Decoder(msgspec.Raw)
-_encode = msgspec.json.Encoder().encode
+_json = msgspec.json.Decoder(Raw)
 
 
-class Rendering(Struct, frozen=True, gc=False):
-    """``json`` is what stands as ``body``; ``encoding`` is ``base64`` for binary content; ``as_json`` where it was JSON."""
-
-    json: bytes
-    encoding: str | None = None
-    as_json: bool = False
-
-
-EMPTY = Rendering(b"{}", as_json=True)
+EMPTY = Raw(b"{}")
 
 
 def media_type(content_type: bytes) -> tuple[str, str | None]:
@@ -96,8 +86,8 @@ def undo_coding(coding: bytes, content: bytes, limit: int) -> bytes | None:
     return None
 
 
-def render(content_type: bytes, coding: bytes, content: bytes) -> Rendering:
-    """How ``content`` stands in JSON: JSON as it is, byte for byte, text as a string, anything else as base64.
+def render(content_type: bytes, coding: bytes, content: bytes) -> Raw | str | bytes:
+    """What ``content`` is in JSON: JSON as it is, byte for byte; a string for text; bytes for anything else, which become base64.
 
     ``content_type`` and ``coding`` are the values of ``Content-Type`` and ``Content-Encoding``, empty where absent.
     """
@@ -106,13 +96,13 @@ def render(content_type: bytes, coding: bytes, content: bytes) -> Rendering:
     calls_itself_json, charset = _kind(content_type)
     if not coding:
         if calls_itself_json and is_json(content):
-            return Rendering(content, None, True)
+            return Raw(content)
         if charset is not None:
             try:
-                return Rendering(_encode(content.decode(charset)))
+                return content.decode(charset)
             except (LookupError, ValueError):
                 pass
-    return Rendering(b'"' + binascii.b2a_base64(content, newline=False) + b'"', "base64")
+    return content
 
 
 @lru_cache(maxsize=64)

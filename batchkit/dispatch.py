@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from time import perf_counter
 from types import TracebackType
 from typing import Self
 
-from anyio import CancelScope, Event, TaskHandle, create_task_group, current_time, get_cancelled_exc_class
+from anyio import Event, TaskHandle, create_task_group, move_on_after
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -38,7 +38,6 @@ class Dispatch:
         self.batch = batch
         self.limit = settings.max_result_size
         self.help = settings.help
-        self.on_asyncio = get_cancelled_exc_class() is asyncio.CancelledError
         self.default_timeout = settings.action_timeout
         self.complete: Event | None = None
         self.over = False
@@ -50,7 +49,7 @@ class Dispatch:
         self.pending = self.running = len(self.exchanges)
 
     async def __aenter__(self) -> Self:
-        self._started = current_time()
+        self._started = perf_counter()
         await self._tasks.__aenter__()
         for exchange in self.exchanges:
             exchange.task = self._tasks.create_task(exchange.run(), name="batchkit action")
@@ -102,7 +101,7 @@ class Dispatch:
         """One line for the batch: what a handler does not show. No paths, no bodies: those are the access log's affair."""
         if logger.isEnabledFor(logging.INFO):
             statuses = [action.result.status_code for action in self.batch.actions if action.result is not None]
-            duration = current_time() - self._started
+            duration = perf_counter() - self._started
             logger.info(
                 "Batch %s: %d actions, %s, %.3f s",
                 self.batch.id,
@@ -120,7 +119,7 @@ class Dispatch:
         """Wait until every action has a result, those included that get a 504 at their deadline."""
         self.complete = Event()
         for timeout in sorted({self.timeout(exchange) for exchange in self.exchanges}):
-            with CancelScope(deadline=self._started + timeout):
+            with move_on_after(self._started + timeout - perf_counter()):
                 await self.complete.wait()
                 break
             for exchange in self.exchanges:

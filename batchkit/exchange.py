@@ -9,6 +9,7 @@ from typing import Protocol
 
 from anyio import TaskHandle
 from anyio.lowlevel import checkpoint
+from msgspec import Struct
 from starlette.types import ASGIApp, Message
 
 from batchkit.cancellation import is_asked, is_real, take_back
@@ -28,7 +29,6 @@ class Conversation(Protocol):
 
     limit: int
     help: str | None
-    on_asyncio: bool
 
     def completed(self) -> None:
         """An action has got its result."""
@@ -40,26 +40,30 @@ class Conversation(Protocol):
         """Wait until the client is gone or the batch is answered."""
 
 
-class Exchange:
-    """The request that ``action`` is, from its scope to its result, in a conversation of several."""
+class Exchange(Struct, eq=False):
+    """The request that ``action`` is, from its scope to its result, in a conversation of several.
 
-    __slots__ = ("_chunks", "_headers", "_received", "_size", "_started", "_status", "action", "app", "around", "task")
+    ``task`` is what runs it; the rest is the answer so far.
+    """
 
-    task: TaskHandle[None]
-
-    def __init__(self, action: Action, app: ASGIApp, around: Conversation) -> None:
-        self.action = action
-        self.app = app
-        self.around = around
-        self._received = False
-        self._status: int | None = None
+    action: Action
+    app: ASGIApp
+    around: Conversation
+    task: TaskHandle[None] | None = None
+    started: float = 0.0
+    received: bool = False
+    status: int | None = None
+    headers: list[tuple[bytes, bytes]] = []
+    coding: bytes = b""
+    chunks: list[bytes] = []
+    size: int = 0
 
     async def run(self) -> None:
         """Call the app that answers the action, in a task of its own. Whatever it does, the action gets a result."""
         action = self.action
         assert action.scope is not None
         RUNNING.set(action)
-        self._started = perf_counter()
+        self.started = perf_counter()
         try:
             await self.app(action.scope, self.receive, self.send)
             if action.result is None:
@@ -69,7 +73,7 @@ class Exchange:
                 raise
             self._fail(error)
         finally:
-            if self.around.on_asyncio and is_asked():
+            if is_asked():
                 await take_back()
             # A scope and its action refer to each other: let go here, not by the garbage collector.
             action.scope = None
@@ -77,79 +81,85 @@ class Exchange:
 
     async def receive(self) -> Message:
         """ASGI ``receive``: the whole body, then ``http.disconnect`` once there is nobody to answer."""
-        if not self._received:
-            self._received = True
+        if not self.received:
+            self.received = True
             return {"type": "http.request", "body": self.action.body or b"", "more_body": False}
         await self.around.disconnected()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """ASGI ``send``: gathers the answer. Raises, as a server does, for what cannot be an answer to HTTP."""
+        kind = message["type"]
         if self.action.result is not None:
             # Whoever goes on sending must come by here to learn that its task was cancelled.
             await checkpoint()
-        elif message["type"] == "http.response.start":
+        elif kind == "http.response.start":
             self._start(message["status"], message.get("headers", ()))
-        elif message["type"] == "http.response.body":
-            if self._status is None:
+        elif kind == "http.response.body":
+            if self.status is None:
                 raise RuntimeError("The application sent a body before it started its response")
             chunk = message.get("body", b"")
             if type(chunk) is not bytes:
                 chunk = bytes(memoryview(chunk))
-            self._size += len(chunk)
-            if self._size > self.around.limit:
+            self.size += len(chunk)
+            if self.size > self.around.limit:
                 self.end(ResultTooLarge(f"The result is larger than {self.around.limit:,} bytes"))
                 await checkpoint()
             elif not message.get("more_body", False):
-                self._complete(self._status, b"".join((*self._chunks, chunk)) if self._chunks else chunk)
+                self._complete(self.status, b"".join((*self.chunks, chunk)) if self.chunks else chunk)
             else:
-                self._chunks.append(chunk)
-                if len(self._chunks) % CHUNKS_PER_CHECKPOINT == 0:
+                self.chunks.append(chunk)
+                if len(self.chunks) % CHUNKS_PER_CHECKPOINT == 0:
                     # A stream that never waits would otherwise never meet its deadline.
                     await checkpoint()
 
     def end(self, error: BatchError) -> None:
         """Answer the action with ``error`` and stop its work."""
-        self._finish(Result.of_error(error, self.around.help, perf_counter() - self._started))
+        self._finish(Result.of_error(error, self.around.help, perf_counter() - self.started))
+        assert self.task is not None
         self.task.cancel()
 
     def _fail(self, error: BaseException) -> None:
         # The answer of the host, if it is complete, stands: Starlette raises again after its own 500.
         failed = ActionFailed.logged(self.action.index, error)
         if self.action.result is None:
-            self._finish(Result.of_error(failed, self.around.help, perf_counter() - self._started))
+            self._finish(Result.of_error(failed, self.around.help, perf_counter() - self.started))
 
     def _start(self, status: object, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        if self._status is not None:
+        if self.status is not None:
             raise RuntimeError("The application started its response twice")
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise RuntimeError(f"The application answered with the status {status!r}")
-        self._headers = [(bytes(name.lower()), bytes(value)) for name, value in headers]
-        for name, value in self._headers:
-            # It goes into the header of the batch's own answer, which a line break would end.
-            if name == b"set-cookie" and _CONTROL.search(value):
+        fields = []
+        coding = b""
+        for name, value in headers:
+            if type(name) is not bytes or type(value) is not bytes:
+                name, value = bytes(memoryview(name)), bytes(memoryview(value))
+            name = name.lower()
+            if name == b"content-encoding":
+                coding += b", " + value if coding else value
+            elif name == b"set-cookie" and _CONTROL.search(value):
+                # It goes into the header of the batch's own answer, which a line break would end.
                 raise RuntimeError("The application sent a cookie with a control character")
-        self._status = status
-        self._chunks: list[bytes] = []
-        self._size = 0
+            fields.append((name, value))
+        self.status, self.headers, self.coding = status, fields, coding
 
     def _complete(self, status: int, body: bytes) -> None:
-        headers = self._headers
-        if self.action.method == "HEAD" or status in (204, 304):
+        headers = self.headers
+        if self.action.method == "HEAD" or status == 204 or status == 304:
             body = b""
-        codings = [value for name, value in headers if name == b"content-encoding"]
-        if codings and body:
+        if self.coding and body:
             try:
-                plain = undo_coding(b", ".join(codings), body, self.around.limit)
+                plain = undo_coding(self.coding, body, self.around.limit)
             except ResultTooLarge as error:
                 self.end(error)
                 return
             if plain is not None:
                 body = plain
                 headers = [header for header in headers if header[0] != b"content-encoding"]
-        self._finish(Result(status, headers, body, perf_counter() - self._started))
+        self._finish(Result(status, headers, body, perf_counter() - self.started))
 
     def _finish(self, result: Result) -> None:
         self.action.result = result
-        self._chunks = []
+        self.chunks.clear()
         self.around.completed()

@@ -7,6 +7,7 @@ of header fields, because a host may need any of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -18,6 +19,8 @@ from batchkit.model import ACTION_KEY, Action, Origin
 __all__ = ["Frame", "frame", "host_header"]
 
 SCOPE_KEYS = ("type", "http_version", "scheme", "server", "client")
+# An action's own, filled in for each.
+_OWN: dict[str, Any] = dict.fromkeys(("method", "path", "raw_path", "query_string", "headers", "state", ACTION_KEY))
 
 # What describes the batch's own message or connection, and what could change what an action is.
 _WITHHELD = frozenset(
@@ -32,7 +35,7 @@ class Frame(Struct, frozen=True, eq=False):
     ``origin`` is what the host's guard holds its actions to.
     """
 
-    scope: Scope
+    scope: dict[str, Any]
     headers: list[tuple[bytes, bytes]]
     base_path: str
     raw_base_path: bytes
@@ -44,19 +47,18 @@ class Frame(Struct, frozen=True, eq=False):
         action.path = path = self.base_path + action.path
         action.raw_path = raw_path = self.raw_base_path + action.raw_path
         action.origin = self.origin
-        headers = self.headers.copy()
+        headers = [*self.headers]
         if action.body is not None:
             headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(action.body)))
-        scope = action.scope = {
-            **self.scope,
-            "method": action.method,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": action.query_string,
-            "headers": headers,
-            "state": dict(self.state),
-            ACTION_KEY: action,
-        }
+        # The shared scope has these keys already: to fill in a copy costs half of what it costs to add them.
+        action.scope = scope = self.scope.copy()
+        scope["method"] = action.method
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = action.query_string
+        scope["headers"] = headers
+        scope["state"] = {**self.state}
+        scope[ACTION_KEY] = action
         return scope
 
 
@@ -66,7 +68,7 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     ``state`` is the lifespan state; None takes the batch's own, less keys that begin with ``_``. ``nested`` is False where
     the host's router itself routes the batch, so that the scope's ``root_path`` is the one that the host was called with.
     """
-    shared = {key: scope[key] for key in SCOPE_KEYS if key in scope}
+    shared = {**_OWN, **{key: scope[key] for key in SCOPE_KEYS if key in scope}}
     # 2.4: a streaming response need not listen for the disconnect beside its work, it runs to its end.
     shared["asgi"] = {"version": scope.get("asgi", {}).get("version", "3.0"), "spec_version": "2.4"}
     root_path = scope.get("root_path", "")
@@ -75,13 +77,11 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     elif "app_root_path" in scope:
         shared["app_root_path"] = scope["app_root_path"]
     shared["root_path"] = root_path
-    headers = [
-        (name, value) for name, value in scope["headers"] if name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIXES)
-    ]
+    headers = [field for field in scope["headers"] if _crosses(field[0])]
     if state is None:
         state = {key: value for key, value in scope.get("state", {}).items() if not key.startswith("_")}
     if base_path is None:
-        path, raw_path = _parent(scope)
+        path, raw_path = _parent(scope["path"], scope.get("raw_path") or b"")
     else:
         path = root_path + base_path.rstrip("/")
         raw_path = quote(path).encode()
@@ -96,9 +96,16 @@ def host_header(scope: Scope) -> bytes | None:
     return None
 
 
-def _parent(scope: Scope) -> tuple[str, bytes]:
-    path = scope["path"].rstrip("/").rpartition("/")[0]
-    raw_path = (scope.get("raw_path") or b"").partition(b"?")[0].rstrip(b"/").rpartition(b"/")[0]
+@lru_cache(maxsize=256)
+def _crosses(name: bytes) -> bool:
+    return name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIXES)
+
+
+@lru_cache(maxsize=16)
+def _parent(path: str, raw_path: bytes) -> tuple[str, bytes]:
+    """The path, decoded and raw, of the API whose batch endpoint has been called at this path."""
+    path = path.rstrip("/").rpartition("/")[0]
+    raw_path = raw_path.partition(b"?")[0].rstrip(b"/").rpartition(b"/")[0]
     if (unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")) != path:
         raw_path = quote(path).encode()
     return path, raw_path

@@ -8,14 +8,14 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.routing import Match, Router
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
 from batchkit.marks import Mark
 from batchkit.model import Action, Batch
-from batchkit.routes import Entry, Found, Table, find
+from batchkit.routes import FULL, Entry, Found, Table, find
 from batchkit.schema import Validator, explain, loads
 from batchkit.settings import Settings
 
@@ -76,17 +76,17 @@ class Resolver:
                     action.refuse(ActionFailed.logged(action.index, error), self.settings.help)
 
     def _resolve(self, action: Action, found: Found) -> None:
-        if found.redirect is not None:
-            # Without a guard, a middleware that drops the slash would run what the redirect only points to.
-            if not self.guarded and found.redirect.entry is not None:
-                self._permit(action, found.redirect)
-            action.app = self.app
-        elif found.match is Match.FULL:
+        if found.match is FULL:
             mark = self._permit(action, found)
             action.cost, action.limit, action.timeout = mark.cost, mark.limit, mark.timeout
             action.app, action.taken = self.app, found.taken
             if mark.schema is not None:
                 _require(mark.schema, action)
+        elif found.redirect is not None:
+            # Without a guard, a middleware that drops the slash would run what the redirect only points to.
+            if not self.guarded and found.redirect.entry is not None:
+                self._permit(action, found.redirect)
+            action.app = self.app
         elif found.entry is not None:
             action.app = self._not_allowed(action, found.entry, found.table)
             action.scope = self._shown(found)

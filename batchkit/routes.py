@@ -21,6 +21,9 @@ __all__ = ["Entry", "Found", "Table", "find"]
 
 DEFAULT_MARK = Mark()
 
+# Looked up once: on the path of every action, the members of an enumeration are dear.
+FULL, PARTIAL = Match.FULL, Match.PARTIAL
+
 # Anything else that a route may lead to is an app, and may have routes of its own.
 ENDPOINTS = (FunctionType, MethodType, type, functools.partial)
 
@@ -146,7 +149,8 @@ class Table:
 
     def candidates(self, scope: Scope) -> list[Entry]:
         """The entries, in order, that can match: all but those with another literal first segment."""
-        return self._by_segment.get(_first_segment(route_path(scope)) or "", self._open)
+        path = route_path(scope) if scope["root_path"] else scope["path"]
+        return self._by_segment.get(_first_segment(path) or "", self._open)
 
 
 class Found(Struct):
@@ -169,14 +173,14 @@ def find(table: Table, scope: Scope) -> Found:
     partial = None
     for entry in table.candidates(scope):
         match, child_scope = entry.route.matches(scope if entry.known else dict(scope))
-        if match is Match.FULL:
+        if match is FULL:
             taken = (entry.route, child_scope)
             if entry.below is None or not entry.below.refresh():
                 return Found(match, entry, table, taken)
             found = find(entry.below, {**scope, **child_scope})
             found.taken = taken
             return found
-        if match is Match.PARTIAL and partial is None:
+        if match is PARTIAL and partial is None:
             partial, partial_scope = entry, child_scope
     if partial is not None:
         return Found(Match.PARTIAL, partial, table, scope={**scope, **partial_scope})

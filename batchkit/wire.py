@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from batchkit import schema
-from batchkit.content import Rendering, render
+from batchkit.content import render
 from batchkit.dialect import DIALECTS, Dialect, Options
 from batchkit.errors import InvalidAction, InvalidBatch
 from batchkit.model import Action, Result
@@ -25,15 +25,6 @@ METHODS = {spelling: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", 
 LONGEST_EXPLAINED = 2048
 
 
-class _Data(Struct, forbid_unknown_fields=True):
-    actions: list[Raw]
-
-
-class _Batch(Struct, forbid_unknown_fields=True):
-    data: _Data
-    options: Raw = Raw()
-
-
 class _Action(Struct, forbid_unknown_fields=True):
     relative_path: str
     method: str
@@ -41,7 +32,21 @@ class _Action(Struct, forbid_unknown_fields=True):
     options: Options | None = None
 
 
-_batch = msgspec.json.Decoder(_Batch)
+Item = TypeVar("Item")
+
+
+class _Data(Struct, Generic[Item], forbid_unknown_fields=True):
+    actions: list[Item]
+
+
+class _Batch(Struct, Generic[Item], forbid_unknown_fields=True):
+    data: _Data[Item]
+    options: Raw = Raw()
+
+
+# A batch in which every action has the right types is decoded in one go; only another one, action by action.
+_well_formed = msgspec.json.Decoder(_Batch[_Action])
+_batch = msgspec.json.Decoder(_Batch[Raw])
 _any = msgspec.json.Decoder(Raw)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _action = msgspec.json.Decoder(_Action)
@@ -60,27 +65,44 @@ def decode(body: bytes, settings: Settings) -> tuple[Action, ...]:
         if not body.isascii():
             body.decode()
         try:
-            raw_actions = _batch.decode(body).data.actions
+            items: Sequence[_Action | Raw] = _well_formed.decode(body).data.actions
         except msgspec.ValidationError:
-            raw_actions = _batch.decode(_last_of_each(body, "data")).data.actions
+            items = _raw_actions(body)
     except msgspec.ValidationError:
         raise InvalidBatch(*_explain_batch(body)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidBatch(_NOT_JSON) from None
-    if not raw_actions:
+    if not items:
         raise InvalidBatch("Batch requests must contain at least one action")
-    if len(raw_actions) > settings.max_actions:
+    if len(items) > settings.max_actions:
         raise InvalidBatch(f"Batch requests must contain no more than {settings.max_actions} actions")
     dialect = DIALECTS[settings.dialect]
     actions = []
-    for index, raw_action in enumerate(raw_actions):
+    for index, item in enumerate(items):
         action = Action(index)
         try:
-            _decode_action(action, raw_action, dialect)
+            _decode_action(action, _fields(item) if isinstance(item, Raw) else item, dialect)
+        except msgspec.ValidationError:
+            raw_action = item if isinstance(item, Raw) else _raw_actions(body)[index]
+            action.refuse(InvalidAction(*_explain_action(raw_action, f"data.actions[{index}]")), settings.help)
         except InvalidAction as error:
-            action.refuse(error, settings.help)
+            action.refuse(InvalidAction(*(f"data.actions[{index}].{message}" for message in error.messages)), settings.help)
         actions.append(action)
     return tuple(actions)
+
+
+def _raw_actions(body: bytes) -> list[Raw]:
+    try:
+        return _batch.decode(body).data.actions
+    except msgspec.ValidationError:
+        return _batch.decode(_last_of_each(body, "data")).data.actions
+
+
+def _fields(raw: Raw) -> _Action:
+    try:
+        return _action.decode(raw)
+    except msgspec.ValidationError:
+        return _action.decode(_last_of_each(raw, "options"))
 
 
 def _last_of_each(raw: bytes | Raw, inner: str) -> bytes:
@@ -114,25 +136,19 @@ def _outline(raw: Raw, rules: dict[str, Any]) -> Any:
     return {b"{": {}, b"[": [], b'"': "", b"t": True, b"f": False, b"n": None}.get(start, 0)
 
 
-def _decode_action(action: Action, raw: Raw, dialect: Dialect) -> None:
-    try:
-        try:
-            fields = _action.decode(raw)
-        except msgspec.ValidationError:
-            fields = _action.decode(_last_of_each(raw, "options"))
+def _decode_action(action: Action, fields: _Action, dialect: Dialect) -> None:
+    """Raises InvalidAction, its messages without their place, or ValidationError for what the schema can explain."""
+    method = METHODS.get(fields.method) or METHODS.get(fields.method.lower() if fields.method.isascii() else "")
+    if method is None:
+        raise msgspec.ValidationError
+    action.method = method
+    if fields.data:
         data = bytes(fields.data)
-        if data == b"null":
-            data = b""
-        method = METHODS.get(fields.method) or METHODS.get(fields.method.lower() if fields.method.isascii() else "")
-        if method is None or data[:1] not in b"{":
+        if data[:1] == b"{":
+            action.data = data
+        elif data != b"null":
             raise msgspec.ValidationError
-        action.method, action.data = method, data
-        dialect.apply(action, fields.relative_path, fields.options)
-    except InvalidAction as error:
-        place = f"data.actions[{action.index}]."
-        raise InvalidAction(*(place + message for message in error.messages)) from None
-    except msgspec.ValidationError:
-        raise InvalidAction(*_explain_action(raw, f"data.actions[{action.index}]")) from None
+    dialect.apply(action, fields.relative_path, fields.options)
 
 
 def _explain_action(raw: Raw, place: str) -> list[str]:
@@ -150,11 +166,21 @@ def _explain_action(raw: Raw, place: str) -> list[str]:
     return schema.explain(_ACTION_SCHEMA, schema.outline(outline), place) or vague
 
 
-def encode(results: Sequence[Result], settings: Settings) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """The pieces of the batch's answer, in order, and the ``Set-Cookie`` fields of the actions, which go to its own."""
-    pieces: list[bytes] = []
+class _Result(Struct, gc=False):
+    status_code: int
+    headers: dict[str, str]
+    body: Raw | str | bytes
+    body_encoding: str | UnsetType = UNSET
+
+
+class _Answer(Struct):
+    data: list[_Result]
+
+
+def encode(results: Sequence[Result], settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The body of the batch's answer, and the ``Set-Cookie`` fields of the actions, in order, which go to its header."""
     cookies: list[tuple[bytes, bytes]] = []
-    opening = b'{"data":['
+    data = []
     for result in results:
         fields = dict(result.raw_headers)
         if len(fields) != len(result.raw_headers):
@@ -162,16 +188,12 @@ def encode(results: Sequence[Result], settings: Settings) -> tuple[list[bytes], 
         if b"set-cookie" in fields:
             cookies += [header for header in result.raw_headers if header[0] == b"set-cookie"]
         body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
-        nothing_shown = body.as_json and settings.shown is not None and settings.shown.isdisjoint(fields)
-        headers = b"{}" if nothing_shown else _headers(fields, body, settings)
-        pieces += (
-            b'%s{"status_code":%d,"headers":%s,"body":' % (opening, result.status_code, headers),
-            body.json,
-            b"}" if body.encoding is None else b',"body_encoding":"base64"}',
-        )
-        opening = b","
-    pieces.append(b"]}")
-    return pieces, cookies
+        if type(body) is Raw:
+            data.append(_Result(result.status_code, _shown(fields, settings.shown), body))
+        else:
+            headers = _shown(fields, (settings.shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING)
+            data.append(_Result(result.status_code, headers, body, "base64" if type(body) is bytes else UNSET))
+    return _encode_json(_Answer(data)), cookies
 
 
 def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -181,12 +203,14 @@ def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
-def _headers(fields: dict[bytes, bytes], body: Rendering, settings: Settings) -> bytes:
-    """The ``headers`` of one result, as JSON."""
-    shown = settings.shown
-    names = [name for name in fields if (name not in NEVER_HEADERS if shown is None else name in shown)]
-    if not body.as_json:
-        names += [name for name in (b"content-type", b"content-encoding") if name in fields and name not in names]
-    if not names:
-        return b"{}"
-    return _encode_json({name.decode("latin-1"): fields[name].decode("latin-1") for name in names})
+# What tells how to read a body that does not stand as JSON.
+_DESCRIBING = frozenset({b"content-type", b"content-encoding"})
+
+
+def _shown(fields: dict[bytes, bytes], shown: Set[bytes] | None) -> dict[str, str]:
+    """The ``headers`` of a result: the fields with a name in ``shown``; None stands for all that may be shown."""
+    if shown is None:
+        shown = fields.keys() - NEVER_HEADERS
+    if shown.isdisjoint(fields):
+        return {}
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name in shown}
