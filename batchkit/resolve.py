@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -133,16 +134,15 @@ class Refusal:
         self.error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handlers: dict[Any, Any] = {}
-        if self.host is not None:
-            scope["app"] = self.host
-            handlers = {key: handler for key, handler in self.host.exception_handlers.items() if key not in (500, Exception)}
-        try:
-            await ExceptionMiddleware(self._raise, handlers=handlers)(scope, receive, send)
-        except Exception:
-            # It may count on what a middleware leaves in the scope.
-            logger.warning("The host's handler of %d failed outside its middleware", self.error.status_code, exc_info=True)
+        if self.host is None:
             await ExceptionMiddleware(self._raise)(scope, receive, send)
+            return
+        scope["app"] = self.host
+        handlers: dict[Any, Any] = dict(self.host.exception_handlers)
+        # Where the handler itself fails, the host's own 500 answers, as alone.
+        of_500 = [handlers.pop(key) for key in (500, Exception) if key in handlers]
+        app = ExceptionMiddleware(self._raise, handlers, self.host.debug)
+        await ServerErrorMiddleware(app, of_500[0] if of_500 else None, self.host.debug)(scope, receive, send)
 
     async def _raise(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise self.error

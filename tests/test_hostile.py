@@ -334,15 +334,25 @@ async def test_several_content_encodings_are_left_alone() -> None:
     assert base64.b64decode(result["body"]) == b"\x1f\x8b"
 
 
-async def test_a_404_handler_that_needs_a_middleware_is_replaced_by_a_plain_404(caplog: pytest.LogCaptureFixture) -> None:
-    async def needs_user(request: Request, error: Exception) -> Response:
-        return PlainTextResponse(request.user.name, 404)
+async def test_a_404_handler_that_fails_is_the_hosts_own_500(caplog: pytest.LogCaptureFixture) -> None:
+    """“no route of the host matches path and method: what the host's own 404 or 405 handler answers”, “An unhandled exception
+    gives what the host answers alone (its own 500)”.
+    """
+
+    async def fails(request: Request, error: Exception) -> Response:
+        raise LookupError("no template")
+
+    async def own_500(request: Request, error: Exception) -> Response:
+        return PlainTextResponse("we are sorry", 500)
 
     app = hosting(Route("/x", public))
-    app.add_exception_handler(404, needs_user)
-    [result] = await batch(app, action("/nowhere"))
-    assert (result["status_code"], result["body"]) == (404, "Not Found")
-    assert "outside its middleware" in caplog.text
+    app.add_exception_handler(404, fails)
+    app.add_exception_handler(Exception, own_500)
+    alone = await request(app, "GET", "/nowhere")
+    [result, other] = await batch(app, action("/nowhere"), action("/x"))
+    assert (result["status_code"], result["body"]) == (alone.status, alone.body.decode()) == (500, "we are sorry")
+    assert other["status_code"] == 200
+    assert "no template" in caplog.text
 
 
 @pytest.mark.parametrize("wait", [math.inf, math.nan, None])
