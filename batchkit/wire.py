@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -50,6 +51,32 @@ _batch = msgspec.json.Decoder(_Batch[Raw])
 _any = msgspec.json.Decoder(Raw)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _action = msgspec.json.Decoder(_Action)
+
+
+# Of a key that stands twice, a Raw field keeps the last, whatever the types of the others.
+class _LastData(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    actions: Raw = Raw()
+
+
+class _LastBatch(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    data: Raw = Raw()
+    options: Raw = Raw()
+
+
+class _LastOptions(Struct, omit_defaults=True):
+    limit: Raw = Raw()
+    offset: Raw = Raw()
+    fields: Raw = Raw()
+    expand: Raw = Raw()
+
+
+class _LastAction(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    relative_path: Raw = Raw()
+    method: Raw = Raw()
+    data: Raw = Raw()
+    options: Raw = Raw()
+
+
 _encode_json = msgspec.json.Encoder().encode
 
 _BATCH_SCHEMA = schema.compile_schema(schema.BATCH)
@@ -95,24 +122,24 @@ def _raw_actions(body: bytes) -> list[Raw]:
     try:
         return _batch.decode(body).data.actions
     except msgspec.ValidationError:
-        return _batch.decode(_last_of_each(body, "data")).data.actions
+        return _batch.decode(_last_of_each(body, _LastBatch, "data", _LastData)).data.actions
 
 
 def _fields(raw: Raw) -> _Action:
     try:
         return _action.decode(raw)
     except msgspec.ValidationError:
-        return _action.decode(_last_of_each(raw, "options"))
+        return _action.decode(_last_of_each(raw, _LastAction, "options", _LastOptions))
 
 
-def _last_of_each(raw: bytes | Raw, inner: str) -> bytes:
-    """``raw`` with, of a key that stands twice in it or in its object ``inner``, the last, which counts (contract section 1).
+def _last_of_each(raw: bytes | Raw, outer: type[Struct], name: str, inner: type[Struct]) -> bytes:
+    """``raw`` with, of a key that stands twice in it or in its object ``name``, the last, which counts (contract section 1).
 
     Types are checked for every one of them by msgspec, those that do not count included.
     """
-    fields = _object.decode(raw)
-    with suppress(msgspec.ValidationError):
-        fields[inner] = Raw(_encode_json(_object.decode(fields.get(inner, b"null"))))
+    fields = msgspec.json.decode(raw, type=outer)
+    with suppress(msgspec.DecodeError):
+        setattr(fields, name, Raw(_encode_json(msgspec.json.decode(getattr(fields, name), type=inner))))
     return _encode_json(fields)
 
 
@@ -132,7 +159,10 @@ def _outline(raw: Raw, rules: dict[str, Any]) -> Any:
     start = bytes(memoryview(raw)[:1])
     if start == b"{" and "properties" in rules:
         known = rules["properties"]
-        return {key: _outline(value, known[key]) if key in known else None for key, value in _object.decode(raw).items()}
+        fields = _object.decode(raw)
+        # Of a hundred thousand unknown keys, ten are ever named.
+        unknown = dict.fromkeys(islice((key for key in fields if key not in known), schema.MOST_VIOLATIONS))
+        return unknown | {key: _outline(fields[key], known[key]) for key in known if key in fields}
     return {b"{": {}, b"[": [], b'"': "", b"t": True, b"f": False, b"n": None}.get(start, 0)
 
 
