@@ -149,8 +149,8 @@ class Table:
 
     def candidates(self, scope: Scope) -> list[Entry]:
         """The entries, in order, that can match: all but those with another literal first segment."""
-        path = route_path(scope) if scope["root_path"] else scope["path"]
-        return self._by_segment.get(_first_segment(path) or "", self._open)
+        path: str = route_path(scope) if scope["root_path"] else scope["path"]
+        return self._by_segment.get(path.split("/", 2)[1] if path[:1] == "/" else "", self._open)
 
 
 class Found(Struct):
