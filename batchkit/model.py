@@ -55,6 +55,12 @@ class Origin(Struct, frozen=True, eq=False):
     host: bytes | None
 
 
+class Conduct(Struct, eq=False):
+    """How often in a row the work of a route has left its task as it found it, with no anyio cancel scope open."""
+
+    clean: int = 0
+
+
 class Action(Struct, eq=False):
     """One entry of a batch, from its input to its result (contract section 2).
 
@@ -67,7 +73,7 @@ class Action(Struct, eq=False):
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
     within ``timeout`` seconds; ``origin`` is what must still hold at the host's router, ``taken`` the route that takes it
-    there and what that adds to the scope, ``passed`` whether it has come there.
+    there and what that adds to the scope, ``passed`` whether it has come there; ``conduct`` is that of its route.
     """
 
     index: int
@@ -88,6 +94,7 @@ class Action(Struct, eq=False):
     origin: Origin | None = None
     taken: tuple[BaseRoute, Scope] | None = None
     passed: bool = False
+    conduct: Conduct | None = None
 
     def refuse(self, error: BatchError, help: str | None) -> None:
         """Give the action its result before anything runs."""

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, comp
 from starlette.types import ASGIApp, Scope
 
 from batchkit.marks import Mark, MarkedApp, read_mark
+from batchkit.model import Conduct
 from batchkit.settings import Settings
 
 __all__ = ["Entry", "Found", "Table", "find"]
@@ -52,6 +53,7 @@ class Entry:
         segment = _first_segment(getattr(route, "path", ""))
         self.segment = segment if self.known and segment is not None and "{" not in segment else None
         self.verdicts: dict[str, Verdict] = {}
+        self.conduct = Conduct()
 
     def verdict(self, method: str) -> Verdict:
         """Whether the route may run in a batch for ``method``."""

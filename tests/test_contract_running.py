@@ -24,7 +24,7 @@ from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable, current_a
 from tests.asgi import lifespan, request
 from tests.batches import JSON, action, batch, envelope, post
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("conduct")]
 
 
 def hosting(*routes: BaseRoute, middleware: Any = (), lifespan: Any = None, **settings: Any) -> Starlette:
