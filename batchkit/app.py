@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TypeVar
 
 from starlette.applications import Starlette
@@ -77,8 +78,11 @@ class BatchEndpoint(Settings):
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
         host = self.host if isinstance(self.host, Starlette | Router) else app
         router = _router(host)
+        # Below a mount, its prefix is known only by each request.
+        parent = ("" if host is app else "…") + path.rstrip("/").rpartition("/")[0]
+        base_path = parent if self.base_path is None else self.base_path
         self._resolver = Resolver(self.host or app, self, routes=host, guarded=True)
-        self._guard = router.middleware_stack = Guard(router, self.help, self._resolver.log)
+        self._guard = router.middleware_stack = Guard(router, self.help, partial(self._resolver.log, base_path))
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
         self._mounted_to = app

@@ -41,7 +41,7 @@ class Resolver:
         self.settings = settings
         self.table = Table(router, settings, responder=routes if isinstance(routes, Starlette) else None)
 
-    def log(self) -> None:
+    def log(self, base_path: str) -> None:
         """Say what may run in a batch, once at the start; warn of an ``exclude`` that excludes nothing, as a misspelled one."""
         leaves = list(self.table.leaves())
         for rule in self.settings.rules:
@@ -55,8 +55,9 @@ class Resolver:
         ]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
         logger.info(
-            "Batches go to %s, through %s; %d routes may run: %s",
+            "Batches go to %s, below %s, through %s; %d routes may run: %s",
             type(self.app).__name__,
+            base_path or "/",
             ", ".join(getattr(item, "__name__", repr(item)) for item in around) or "no middleware",
             len(may_run),
             ", ".join(may_run) or "none, mark some with @batchable",

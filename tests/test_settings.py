@@ -232,12 +232,13 @@ async def test_the_start_says_what_may_run_and_what_excludes_nothing(
         Mount("/opaque", fresh()),
         Route("/closed", not_batchable(fresh())),
     ]
-    app = BatchEndpoint(policy="all", exclude=exclude).mount_to(Starlette(routes=routes, middleware=[Middleware(Through)]))
+    app = Starlette(routes=routes, middleware=[Middleware(Through)])
+    BatchEndpoint(policy="all", exclude=exclude).mount_to(app, "/api/1.0/batch")
     async with lifespan(app):
         pass
     assert [record.getMessage() for record in caplog.records] == [
         "exclude: no route has the template /misspelled",
-        "Batches go to Starlette, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
+        "Batches go to Starlette, below /api/1.0, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
     ]
 
 
