@@ -1010,7 +1010,7 @@ def crowd() -> ASGIApp:
 
     app = Starlette(
         routes=[
-            Route("/echo/{key}", echo, methods=["GET", "HEAD", "POST"]),
+            Route("/echo/{key}", echo, methods=["GET", "HEAD", "POST"], name="items"),
             Route("/fails", fails),
             Route("/breaks", breaks),
             Route("/unmarked", unmarked),
