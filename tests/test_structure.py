@@ -14,9 +14,11 @@ PACKAGE = Path(batchkit.__file__).parent
 
 # From the top to the bottom: a module imports only from rows below its own.
 LAYERS = [
+    ["testing"],
+    ["testbed"],
     ["__init__"],
     ["app"],
-    ["admission", "dispatch", "request", "resolve", "wire"],
+    ["admission", "dispatch", "request", "resolve", "watched", "wire"],
     ["exchange", "guard", "routes"],
     ["settings"],
     ["allow", "dialect", "frame"],
