@@ -53,6 +53,8 @@ class BatchEndpoint(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Middleware of hosts, SlowAPI's for one, reads the name of whatever a route leads to.
+        self.__name__ = "batch"
         self._guard: Guard | None = None
         self._resolver: Resolver | None = None
         self._mounted_to: Starlette | Router | None = None

@@ -95,11 +95,14 @@ class TooManyRequests(BatchError):
 
     ``message`` says which limit, how much was asked and how much was left. ``retry_after`` is the time in seconds after
     which the same batch could pass, sent rounded up to a whole second, at least 1; None (or ``math.inf``) sends none.
+    Raises TypeError for a ``retry_after`` that is no number.
     """
 
     status_code = 429
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        if not isinstance(retry_after, int | float | None):
+            raise TypeError(f"retry_after={retry_after!r}: give a number of seconds, or None")
         super().__init__(
             message
             or "You've made too many requests and hit a rate limit."

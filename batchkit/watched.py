@@ -57,7 +57,7 @@ class WatchedHook:
         except TooManyRequests as error:
             wait = error.retry_after
             self.waits.append(wait)
-            if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0):
+            if wait is not None and (isinstance(wait, bool) or not wait >= 0):
                 self._fail(f"TooManyRequests(retry_after={wait!r}): give seconds, 0 or more, or None", error)
             raise
         except Exception as error:

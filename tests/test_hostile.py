@@ -366,6 +366,14 @@ async def test_a_batch_that_can_never_pass_has_no_retry_after(wait: float | None
     assert (answer.status, answer.all(b"retry-after")) == (429, [])
 
 
+async def test_a_hook_that_gives_no_number_to_wait_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(batch: Batch) -> None:
+        raise TooManyRequests("later", retry_after="soon")  # type: ignore[arg-type]
+
+    assert (await post(hosting(Route("/x", public), cost_hook=refuse), envelope(action("/x")))).status == 503
+    assert "retry_after='soon': give a number of seconds" in caplog.text
+
+
 async def test_a_server_that_fails_to_report_the_disconnect_loses_no_batch() -> None:
     async def waits(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

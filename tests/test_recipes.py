@@ -25,6 +25,7 @@ from limits.aio.strategies import (
     SlidingWindowCounterRateLimiter,
 )
 from slowapi import Limiter
+from slowapi.middleware import SlowAPIASGIMiddleware, SlowAPIMiddleware
 from slowapi.util import get_remote_address
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -197,6 +198,14 @@ class BySlowapi:
 async def test_slowapi() -> None:
     by = BySlowapi()
     await check_cost_hook(by.hook, limit=LIMIT, host=by.host)
+
+
+@pytest.mark.parametrize("middleware", [SlowAPIMiddleware, SlowAPIASGIMiddleware])
+async def test_slowapis_middleware_finds_a_name_at_the_batch_endpoint(middleware: Any) -> None:
+    app = Starlette(middleware=[Middleware(middleware)])
+    app.state.limiter = Limiter(get_remote_address, application_limits=["3/minute"], strategy="moving-window")
+    BatchEndpoint().mount_to(app, "/batch")
+    assert (await post(app, envelope(action("/nowhere")))).status == 200
 
 
 async def test_slowapis_default_is_refused() -> None:

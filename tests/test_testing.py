@@ -194,7 +194,6 @@ def waits(retry_after: Any) -> Any:
             comes_back_in_vain,
             "A batch of cost 13 never passes a limit of 12, but was told to come back in 60 s: leave",
         ),
-        (waits("soon"), r"retry_after='soon'\): give seconds"),
         (waits(-1), r"retry_after=-1\): give seconds"),
         (waits(True), r"retry_after=True\): give seconds"),
         (waits(math.nan), r"retry_after=nan\): give seconds"),
