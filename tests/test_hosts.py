@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import random
@@ -22,6 +23,7 @@ from tests.hosts import (
     bare,
     by_host,
     everywhere,
+    fastapi_in_starlette,
     in_a_host_route,
     in_a_parameterised_mount,
     litestar,
@@ -152,14 +154,14 @@ async def test_each_action_has_the_result_that_it_has_alone_whatever_its_neighbo
         expected[4:6] = [400, 405]
     assert [result["status_code"] for result in alone] == expected
     shuffle = random.Random(make.__name__).sample
-    for order in [shuffle(range(10), 10) for _ in range(24)]:
+    for order in [shuffle(range(10), 10) for _ in range(10)]:
         results = await hosting.batch(*[mixed[place] for place in order])
         for index, (place, result) in enumerate(zip(order, results, strict=True)):
             own = json.dumps(alone[place]).replace("data.actions[0]", f"data.actions[{index}]")
             assert json.dumps(result) == own
 
 
-@everywhere
+@pytest.mark.parametrize("make", [mount_to, fastapi_in_starlette, bare])
 async def test_every_permutation_of_good_malformed_refused_404_and_405(make: Make) -> None:
     """The same, exhaustively, of one each; by their statuses."""
     hosting = make()
@@ -228,6 +230,8 @@ async def test_cookies_go_to_the_batchs_own_answer(make: Make) -> None:
     assert (answer.all(b"cache-control"), answer.all(b"x-content-type-options")) == ([b"no-store"], [b"nosniff"])
 
 
+# The README's limit: a generator that is cut off, as that of Starlette's middleware, is closed by the loop; of which trio warns.
+@pytest.mark.filterwarnings("ignore:Async generator .*body_stream:ResourceWarning")
 @everywhere
 async def test_an_action_that_fails_hangs_or_overflows_is_its_own_error(make: Make) -> None:
     """“One action never touches another's result: not by an exception …, a timeout, an endless stream or an oversized answer”"""
@@ -241,3 +245,4 @@ async def test_an_action_that_fails_hangs_or_overflows_is_its_own_error(make: Ma
     results = await make(action_timeout=0.05).batch(action("/never"), 5, action("/never"))
     assert [result["status_code"] for result in results] == [504, 400, 504]
     assert "outcome is unknown" in messages(results[0])[0]
+    gc.collect()
