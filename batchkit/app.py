@@ -55,9 +55,8 @@ class BatchEndpoint(Settings):
         super().__post_init__()
         # Middleware of hosts, SlowAPI's for one, reads the name of whatever a route leads to.
         self.__name__ = "batch"
-        self._guard: Guard | None = None
-        self._resolver: Resolver | None = None
         self._mounted_to: Starlette | Router | None = None
+        self._hosts: dict[int, tuple[Resolver, Guard | None]] = {}
         self._around_actions: ASGIApp | None = None
         for plugin in reversed(self.plugins):
             if hasattr(plugin, "action"):
@@ -79,12 +78,8 @@ class BatchEndpoint(Settings):
         if not path.startswith("/") or path == "/":
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
         host = self.host if isinstance(self.host, Starlette | Router) else app
-        router = _router(host)
         # Below a mount, its prefix is known only by each request.
-        parent = ("" if host is app else "…") + path.rstrip("/").rpartition("/")[0]
-        base_path = parent if self.base_path is None else self.base_path
-        self._resolver = Resolver(self.host or app, self, routes=host, guarded=True)
-        self._guard = router.middleware_stack = Guard(router, self.help, partial(self._resolver.log, base_path))
+        self._hosts[id(self.host or app)] = self._guarded(host, ("" if host is app else "…") + _parent(path))
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
         self._mounted_to = app
@@ -103,34 +98,52 @@ class BatchEndpoint(Settings):
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         batch = Batch(scope, decode(await read(scope, receive, self), self))
-        inherited = self._frame(scope)
-        self._resolver_for(scope).resolve(batch, inherited)
+        resolver, guard = self._host_of(scope)
+        resolver.resolve(batch, self._frame(scope, guard))
         async with admit(batch, self), Dispatch(batch, self._around_actions, receive, self) as running:
             results = await collect(running)
             await _send(send, 200, *encode(results, self))
             running.log()
 
-    def _frame(self, scope: Scope) -> Frame:
+    def _frame(self, scope: Scope, guard: Guard | None) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
-        state = self._guard.state if self._guard else None
-        return frame(scope, state, self.base_path, self._guard, nested=not in_host)
+        state = guard.state if guard is not None and self._mounted_to is not None else None
+        return frame(scope, state, self.base_path, guard, nested=not in_host)
 
-    def _resolver_for(self, scope: Scope) -> Resolver:
-        if self._resolver is not None and self._resolver.app is self.host:
-            return self._resolver
-        if self.host is not None and not isinstance(self.host, Starlette | Router) and self.allowed:
-            self._resolver = Resolver(self.host, self, routes=allow_list(self.allowed))
-            return self._resolver
-        app = self.host if isinstance(self.host, Starlette | Router) else self._mounted_to or scope.get("app")
-        if not isinstance(app, Starlette | Router) or (self.host is None and scope.get("router") is not _router(app)):
+    def _guarded(self, host: Starlette | Router, parent: str) -> tuple[Resolver, Guard]:
+        resolver = Resolver(host if self.host is None else self.host, self, routes=host)
+        started = partial(resolver.log, parent if self.base_path is None else self.base_path)
+        router = _router(host)
+        router.middleware_stack = guard = Guard(router, self.help, started)
+        return resolver, guard
+
+    def _host_of(self, scope: Scope) -> tuple[Resolver, Guard | None]:
+        """Where the actions of this batch go, and the guard that stands there."""
+        app = self.host
+        if app is None:
+            app = self._mounted_to or scope.get("app")
+            if isinstance(app, Starlette | Router) and scope.get("router") is not _router(app):
+                app = None
+        known = self._hosts.get(id(app))
+        if known is not None:
+            return known
+        if isinstance(app, Starlette | Router):
+            # Mounted by hand: the host is known from its first batch on.
+            resolver, guard = self._hosts[id(app)] = self._guarded(app, _parent(scope["path"]))
+            guard.started()
+            return resolver, guard
+        if self.host is None or not self.allowed:
             raise RuntimeError(
                 "batchkit cannot tell which app its actions should go to: mount_to the outermost app, or name it, "
                 "with all its middleware: BatchEndpoint(host=app, …); for a host that is neither Starlette nor FastAPI "
                 "add base_path= and allow=, the templates of what may run"
             )
-        if self._resolver is None or self._resolver.routed is not app:
-            self._resolver = Resolver(self.host or app, self, routes=app)
-        return self._resolver
+        known = self._hosts[id(app)] = Resolver(self.host, self, routes=allow_list(self.allowed)), None
+        return known
+
+
+def _parent(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[0]
 
 
 def _router(app: Starlette | Router) -> Router:

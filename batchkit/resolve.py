@@ -28,16 +28,12 @@ logger = logging.getLogger("batchkit")
 
 
 class Resolver:
-    """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them.
+    """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them."""
 
-    ``guarded`` where a guard stands at that router.
-    """
-
-    def __init__(self, app: ASGIApp, settings: Settings, *, routes: Starlette | Router, guarded: bool = False) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, *, routes: Starlette | Router) -> None:
         router = routes.router if isinstance(routes, Starlette) else routes
         self.app = app
         self.routed = routes
-        self.guarded = guarded
         self.settings = settings
         self.table = Table(router, settings, responder=routes if isinstance(routes, Starlette) else None)
 
@@ -84,10 +80,7 @@ class Resolver:
             action.app, action.taken = self.app, found.taken
             if mark.schema is not None:
                 _require(mark.schema, action)
-        elif found.redirect is not None:
-            # Without a guard, a middleware that drops the slash would run what the redirect only points to.
-            if not self.guarded and found.redirect.entry is not None:
-                self._permit(action, found.redirect)
+        elif found.redirects:
             action.app = self.app
         elif found.entry is not None:
             action.app = self._not_allowed(action, found.entry, found.table)

@@ -156,17 +156,16 @@ class Table:
 
 
 class Found(Struct):
-    """Where a request ends: ``entry`` in ``table``, None where no route takes it; ``redirect`` where a slash more or less would.
-
-    ``scope`` is what a handler of 404 or 405 is shown there, ``taken`` the route that the router itself hands it to, and what
-    that adds to the scope.
+    """Where a request ends: ``entry`` in ``table``, None where no route takes it; ``redirects`` where one would with a slash more
+    or less. ``scope`` is what a handler of 404 or 405 is shown there, ``taken`` the route that the router itself hands it to,
+    and what that adds to the scope.
     """
 
     match: Match
     entry: Entry | None
     table: Table
     taken: tuple[BaseRoute, Scope] | None = None
-    redirect: Found | None = None
+    redirects: bool = False
     scope: Scope | None = None
 
 
@@ -190,7 +189,7 @@ def find(table: Table, scope: Scope) -> Found:
         path: str = scope["path"]
         other = {**scope, "path": path.rstrip("/") if path.endswith("/") else path + "/"}
         if any(entry.route.matches(dict(other))[0] is not Match.NONE for entry in table.candidates(other)):
-            return Found(Match.NONE, None, table, redirect=find(table, other))
+            return Found(Match.NONE, None, table, redirects=True)
     return Found(Match.NONE, None, table, scope=scope)
 
 

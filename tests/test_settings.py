@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 import pytest
@@ -239,6 +240,19 @@ async def test_the_start_says_what_may_run_and_what_excludes_nothing(
     assert [record.getMessage() for record in caplog.records] == [
         "exclude: no route has the template /misspelled",
         "Batches go to Starlette, below /api/1.0, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
+    ]
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_mounted_by_hand_says_at_its_first_batch_what_may_run(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "batchkit")
+    app = Starlette(routes=[Route("/api/tasks", fresh())])
+    app.router.routes.append(Route("/api/batch", BatchEndpoint(host=app, policy="all")))
+    for _ in range(2):
+        await batch(app, action("/tasks"), path="/api/batch")
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Batches")]
+    assert said == [
+        "Batches go to Starlette, below /api, through no middleware; 2 routes may run: GET /api/tasks, HEAD /api/tasks"
     ]
 
 

@@ -286,3 +286,14 @@ def test_a_middleware_that_denies_by_path_denies_each_spelling_as_alone(app: ASG
 
     spelled()
     assert denied > 50
+
+
+@pytest.mark.anyio
+async def test_no_rewriting_middleware_reaches_it_from_an_endpoint_mounted_by_hand() -> None:
+    reached.clear()
+    app = Starlette(routes=[Route("/closed", secret), Route("/{page}", public)], middleware=[Middleware(Rewrite, str.lower)])
+    app.router.routes.insert(0, Route("/batch", BatchEndpoint(host=app)))
+    for _ in range(2):
+        [result] = await batch(app, action("/CLOSED"))
+        assert result["status_code"] == 400
+    assert not reached
