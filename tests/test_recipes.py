@@ -280,10 +280,11 @@ async def test_the_wait_that_is_told_is_long_enough() -> None:
         async def ask(count: int) -> Answer:
             return await post(app, envelope(*[action("/hello")] * count))
 
-        assert (await ask(LIMIT)).status == 200
-        refused = await ask(LIMIT)
+        # Twice, or more often where the machine is so slow that all units have come back.
+        while (refused := await ask(LIMIT)).status == 200:
+            pass
         assert refused.status == 429
-        assert "asked for 12, 0 " in refused.json()["errors"][0]["message"]
+        assert "asked for 12, " in refused.json()["errors"][0]["message"]
         [wait] = refused.all(b"retry-after")
         await anyio.sleep(float(wait))
         assert (await ask(LIMIT)).status == 200
