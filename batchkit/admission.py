@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from types import TracebackType
 
+from anyio import CancelScope, current_time
+
 from batchkit.errors import BatchError, LimiterUnavailable
 from batchkit.model import Batch
-from batchkit.settings import CostHook, Settings
+from batchkit.settings import Settings
 
-__all__ = ["admit"]
+__all__ = ["admit", "charged"]
 
 logger = logging.getLogger("batchkit")
 
@@ -19,7 +22,7 @@ logger = logging.getLogger("batchkit")
 def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[None]:
     """A context around the run of ``batch``, charged as a whole to enter it; to leave it closes what hook and plugins opened.
 
-    Entering raises TooManyRequests where the hook says so, LimiterUnavailable where it fails.
+    Entering raises TooManyRequests where the hook says so, LimiterUnavailable where it fails or does not answer in time.
     """
     if settings.cost_hook is None and not settings.plugins:
         return FREE
@@ -32,8 +35,9 @@ FREE = nullcontext()
 @asynccontextmanager
 async def _admission(batch: Batch, settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        if settings.cost_hook is not None:
-            await _charge(settings.cost_hook, batch, stack)
+        if (hook := settings.cost_hook) is not None:
+            charge = charged(lambda: hook(batch), settings.limiter_timeout, settings.limiter_errors, f"batch {batch.id}")
+            await stack.enter_async_context(charge)
         for plugin in settings.plugins:
             if hasattr(plugin, "batch"):
                 try:
@@ -43,18 +47,39 @@ async def _admission(batch: Batch, settings: Settings) -> AsyncIterator[None]:
         yield
 
 
-async def _charge(cost_hook: CostHook, batch: Batch, stack: AsyncExitStack) -> None:
-    try:
-        charge = cost_hook(batch)
-        if isinstance(charge, AbstractAsyncContextManager):
-            await _enter(charge, stack)
-        else:
-            await charge
-    except BatchError:
-        raise
-    except Exception:
-        logger.exception("The cost hook failed, so batch %s was refused", batch.id)
-        raise LimiterUnavailable from None
+@asynccontextmanager
+async def charged(
+    charge: Callable[[], Awaitable[None] | AbstractAsyncContextManager[object]], timeout: float, errors: str, what: str
+) -> AsyncIterator[None]:
+    """A context around ``what`` was charged by ``charge``, which has ``timeout`` seconds for its answer.
+
+    Where it fails or is late, entering raises LimiterUnavailable, or with ``errors="allow"`` lets it through and logs that.
+    A BatchError that it raises goes through in any case.
+    """
+    # Around the run and not just around the charge: the context may hold scopes of its own, which must end before this one.
+    with CancelScope(deadline=current_time() + timeout) as scope:
+        async with AsyncExitStack() as stack:
+            try:
+                charging = charge()
+                if isinstance(charging, AbstractAsyncContextManager):
+                    await _enter(charging, stack)
+                else:
+                    await charging
+            except BatchError:
+                raise
+            except Exception:
+                logger.exception("The limiter failed at %s", what)
+            else:
+                if not scope.cancel_called:
+                    scope.deadline = math.inf
+                    yield
+                    return
+    if scope.cancel_called:
+        logger.error("The limiter did not answer within %g seconds at %s", timeout, what)
+    if errors == "refuse":
+        raise LimiterUnavailable
+    logger.warning("Let through without a charge: %s", what)
+    yield
 
 
 async def _enter(context: AbstractAsyncContextManager[object], stack: AsyncExitStack) -> None:

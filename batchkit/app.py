@@ -42,6 +42,8 @@ class BatchEndpoint(Settings):
     ``exclude``: route templates, ``[METHOD ]template``, ``/*`` at the end for all below.
     ``allow``: for a host that is neither Starlette nor FastAPI, with ``host`` and ``base_path``: templates of what may run.
     ``cost_hook``: async function of a ``Batch``, or an async context manager of it, called once before anything runs.
+    ``limiter_timeout``: seconds that it has for its answer. ``limiter_errors``: what becomes of a batch whose hook fails or does
+    not answer in time: ``"refuse"``: 503, nothing runs; ``"allow"``: it runs uncharged, and that is logged.
     ``plugins``: see ``Plugin``.
     ``max_actions``: of one batch. ``max_body_size``: of the POST, ``max_result_size``: of one result, in bytes.
     ``action_timeout``: seconds until an action is answered 504.
@@ -59,6 +61,9 @@ class BatchEndpoint(Settings):
         for plugin in reversed(self.plugins):
             if hasattr(plugin, "action"):
                 self._around_actions = plugin.action(self._around_actions or enter)
+        # A limiter that direct requests meet as well is told which endpoint's own POST costs nothing.
+        if (free := getattr(self.cost_hook, "free", None)) is not None:
+            free(self)
 
     def mount_to(self, app: HostApp, path: str = "/batch") -> HostApp:
         """Serve batches at exactly ``path`` of ``app``, a Starlette or FastAPI app or a Router, and return ``app``.
@@ -78,7 +83,7 @@ class BatchEndpoint(Settings):
         host = self.host if isinstance(self.host, Starlette | Router) else app
         router = _router(host)
         self._resolver = Resolver(self.host or app, self, routes=host, guarded=True)
-        self._guard = router.middleware_stack = Guard(router, self.help, self._resolver.log)
+        self._guard = router.middleware_stack = Guard(router, self.help, self._resolver.log, self.cost_hook)
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
         self._mounted_to = app

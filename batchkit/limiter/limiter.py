@@ -1,0 +1,193 @@
+"""Limiter: what a batch or a request asks of all limits together, taken in one step or not at all (contract section 3)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from batchkit.errors import TooManyRequests
+from batchkit.limiter.keys import COMMON, digest
+from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
+from batchkit.limiter.memory import MemoryStore
+from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
+from batchkit.model import Action, Batch
+
+__all__ = ["Admission", "Limiter"]
+
+LONGEST_KEY = 64
+
+
+class Limiter:
+    """Limits that a batch must pass all together: ``BatchEndpoint(cost_hook=limiter)``, and for direct requests
+    ``LimitMiddleware(app, limiter=limiter)``. Both count on the same keys.
+
+    ``limits``: ``Rate`` and ``Concurrency``, each with a name of its own. ``store``: None counts in memory, for one process; a
+    ``redis://``, ``rediss://`` or ``valkey://`` URL counts there, for all processes that name it (extra ``redis``); or a
+    ``Store``. ``prefix`` begins the keys there: what shares a prefix and a name shares counters.
+
+    ``async with limiter:`` keeps the connections to the store open. ``mount_to`` and ``LimitMiddleware`` do that themselves for
+    the life of the app; outside of it every call connects anew.
+
+    Refuses by TooManyRequests: with ``retry_after`` for a rate; without it where the cost is larger than the limit, and for
+    concurrency, because nobody knows when somebody else's work ends. Raises TypeError or ValueError for wrong arguments,
+    ImportError where the extra is missing.
+    """
+
+    def __init__(self, limits: Iterable[Limit], store: str | Store | None = None, *, prefix: str = "batchkit") -> None:
+        self.limits = tuple(limits)
+        for limit in self.limits:
+            if not isinstance(limit, Rate | Concurrency):
+                raise TypeError(f"Limiter: {limit!r}: give Rate(…) and Concurrency(…)")
+        names = [limit.name for limit in self.limits]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"Limiter: {', '.join(names) or 'no limits'}: give limits, each with a name of its own")
+        if isinstance(store, str):
+            # Only who asks for it needs the extra.
+            from batchkit.limiter.redis import RedisStore
+
+            store = RedisStore(store, prefix=prefix)
+        self.store: Store = MemoryStore() if store is None else store
+        self.endpoints: list[object] = []
+        # Templates are few, but a direct request may have any method.
+        self.covering = lru_cache(maxsize=4096)(self._covering)
+        self._opened: list[AsyncExitStack] = []
+
+    def __call__(self, batch: Batch) -> Admission:
+        """The cost hook: a context around the run of ``batch``."""
+        admission = Admission(self, batch.id)
+        common: dict[Any, str] = {}
+        for action in batch.actions:
+            action.charged_by = self
+            for limit in self.covering(action.method, action.route, action.limit):
+                key = common.get(limit.key)
+                if key is None:
+                    key = _key(limit, batch.scope if limit.key in COMMON else _seen(batch, action))
+                    if limit.key in COMMON:
+                        common[limit.key] = key
+                admission.ask(limit, key, action)
+        return admission
+
+    def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
+        """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
+        admission = Admission(self, secrets.token_hex(8))
+        action = Action(0, scope["method"], scope["path"], route, cost, limit)
+        for each in self.covering(action.method, route, limit):
+            admission.ask(each, _key(each, scope), action)
+        return admission
+
+    def free(self, endpoint: object) -> None:
+        """The own POST of this batch endpoint costs nothing.
+
+        ``BatchEndpoint(cost_hook=limiter)`` says so itself; a hook of yours that asks the limiter must.
+        """
+        self.endpoints.append(endpoint)
+
+    async def __aenter__(self) -> Self:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(self.store.open())
+        self._opened.append(stack)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._opened.pop().__aexit__(kind, error, traceback)
+
+    def _covering(self, method: str, route: str | None, limit: str | None) -> Sequence[Limit]:
+        return [each for each in self.limits if each.covers(method, route, limit)]
+
+
+class Admission:
+    """What a batch or a request asks; as a context, around its work, it is taken."""
+
+    def __init__(self, limiter: Limiter, name: str) -> None:
+        self.limiter = limiter
+        self.name = name
+        self._units: dict[tuple[Rate, str], int] = {}
+        self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
+        self._holding: Holding | None = None
+
+    def ask(self, limit: Limit, key: str, action: Action) -> None:
+        """Add what one action asks of one limit."""
+        if isinstance(limit, Rate):
+            self._units[limit, key] = self._units.get((limit, key), 0) + action.cost
+        elif isinstance(limit, Concurrency):
+            self._slots.setdefault((limit, key), []).append(action)
+
+    async def __aenter__(self) -> None:
+        charges = [Charge(limit, key, units) for (limit, key), units in self._units.items()]
+        claims = [
+            Claim(limit, key, len(actions), [self._member(action) for action in actions if action.runs])
+            for (limit, key), actions in self._slots.items()
+        ]
+        for charge in charges:
+            _never(charge)
+        for claim in claims:
+            _never(claim)
+        refusal = await self.limiter.store.admit(charges, claims)
+        if refusal is not None:
+            raise _too_many(refusal)
+        held = [claim for claim in claims if claim.members]
+        if held:
+            self._holding = self.limiter.store.hold(held)
+            await self._holding.__aenter__()
+            for actions in self._slots.values():
+                for action in actions:
+                    action.on_end = self._ended
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return None if self._holding is None else await self._holding.__aexit__(kind, error, traceback)
+
+    def _member(self, action: Action) -> str:
+        return f"{self.name}:{action.index}"
+
+    def _ended(self, action: Action) -> None:
+        if self._holding is not None:
+            self._holding.give_back(self._member(action))
+
+
+def _never(asked: Charge | Claim) -> None:
+    count = asked.units if isinstance(asked, Charge) else asked.slots
+    if count > asked.limit.amount:
+        raise TooManyRequests(f"{asked.limit.name}: asked for {count}, which can never pass: the limit is {asked.limit.amount}")
+
+
+def _too_many(refusal: Refusal) -> TooManyRequests:
+    asked, left = refusal.asked, refusal.left
+    if isinstance(asked, Charge) and refusal.wait is not None:
+        # Rounded up here, in whole numbers: after that wait the same batch does pass.
+        return TooManyRequests(
+            f"{asked.limit.name}: asked for {asked.units}, {left} left", retry_after=-(-refusal.wait // SECOND)
+        )
+    count = asked.units if isinstance(asked, Charge) else asked.slots
+    return TooManyRequests(f"{asked.limit.name}: asked for {count} at once, {left} left")
+
+
+def _seen(batch: Batch, action: Action) -> Scope:
+    """The scope that a key function of the host's is shown for an action: its own, and behind it what the middleware found out
+    about the batch (``user``, ``state``), which comes from the same header fields.
+    """
+    if action.scope is None:
+        return batch.scope
+    state = {**batch.scope.get("state", {}), **action.scope["state"]}
+    seen = {**batch.scope, **action.scope, "state": state}
+    for name in ("path_params", "endpoint", "route"):
+        seen.pop(name, None)
+    return seen
+
+
+def _key(limit: Limit, scope: Scope) -> str:
+    key = limit.key(Request(scope))
+    if not isinstance(key, str):
+        # Nothing to fall back to: strangers who share a key share a limit.
+        raise TypeError(f"The key function of {limit.name} returned {type(key).__name__}, not a string")
+    return key if len(key) <= LONGEST_KEY else digest(key)
