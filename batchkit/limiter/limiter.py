@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -22,6 +22,8 @@ from batchkit.model import Action, Batch
 __all__ = ["Admission", "Limiter"]
 
 LONGEST_KEY = 64
+
+Key = Callable[[Request], str]
 
 
 class Limiter:
@@ -61,25 +63,33 @@ class Limiter:
 
     def __call__(self, batch: Batch) -> Admission:
         """The cost hook: a context around the run of ``batch``."""
-        admission = Admission(self, batch.id)
-        common: dict[Any, str] = {}
+        admission = Admission(self.store)
+        alike: dict[tuple[Limit, ...], list[Action]] = {}
+        last: tuple[Limit, ...] | None = None
         for action in batch.actions:
             action.charged_by = self
-            for limit in self.covering(action.method, action.route, action.limit):
-                key = common.get(limit.key)
-                if key is None:
-                    key = _key(limit, batch.scope if limit.key in COMMON else _seen(batch, action))
-                    if limit.key in COMMON:
-                        common[limit.key] = key
-                admission.ask(limit, key, action)
+            limits = self.covering(action.method, action.route, action.limit)
+            if limits is not last:
+                group, last = alike.setdefault(limits, []), limits
+            group.append(action)
+        common: dict[Key, str] = {}
+        for limits, actions in alike.items():
+            for limit in limits:
+                if limit.key in COMMON:
+                    if limit.key not in common:
+                        common[limit.key] = _key(limit, batch.scope)
+                    admission.ask(limit, common[limit.key], actions)
+                else:
+                    for action in actions:
+                        admission.ask(limit, _key(limit, _seen(batch, action)), [action])
         return admission
 
     def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
         """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
-        admission = Admission(self, secrets.token_hex(8))
+        admission = Admission(self.store)
         action = Action(0, scope["method"], scope["path"], route, cost, limit)
         for each in self.covering(action.method, route, limit):
-            admission.ask(each, _key(each, scope), action)
+            admission.ask(each, _key(each, scope), [action])
         return admission
 
     def free(self, endpoint: object) -> None:
@@ -100,26 +110,29 @@ class Limiter:
     ) -> bool | None:
         return await self._opened.pop().__aexit__(kind, error, traceback)
 
-    def _covering(self, method: str, route: str | None, limit: str | None) -> Sequence[Limit]:
-        return [each for each in self.limits if each.covers(method, route, limit)]
+    def _covering(self, method: str, route: str | None, limit: str | None) -> tuple[Limit, ...]:
+        return tuple(each for each in self.limits if each.covers(method, route, limit))
 
 
 class Admission:
     """What a batch or a request asks; as a context, around its work, it is taken."""
 
-    def __init__(self, limiter: Limiter, name: str) -> None:
-        self.limiter = limiter
-        self.name = name
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.waits = store.waits
+        self._name = ""
         self._units: dict[tuple[Rate, str], int] = {}
         self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
         self._holding: Holding | None = None
 
-    def ask(self, limit: Limit, key: str, action: Action) -> None:
-        """Add what one action asks of one limit."""
+    def ask(self, limit: Limit, key: str, actions: Sequence[Action]) -> None:
+        """Add what ``actions`` ask of one limit."""
         if isinstance(limit, Rate):
-            self._units[limit, key] = self._units.get((limit, key), 0) + action.cost
+            self._units[limit, key] = self._units.get((limit, key), 0) + sum([action.cost for action in actions])
         elif isinstance(limit, Concurrency):
-            self._slots.setdefault((limit, key), []).append(action)
+            # Unlike the secrets of the system this costs no call of it; random is seeded anew in each process that is forked.
+            self._name = self._name or f"{random.getrandbits(64):016x}"
+            self._slots.setdefault((limit, key), []).extend(actions)
 
     async def __aenter__(self) -> None:
         charges = [Charge(limit, key, units) for (limit, key), units in self._units.items()]
@@ -131,12 +144,12 @@ class Admission:
             _never(charge)
         for claim in claims:
             _never(claim)
-        refusal = await self.limiter.store.admit(charges, claims)
+        refusal = await self.store.admit(charges, claims)
         if refusal is not None:
             raise _too_many(refusal)
         held = [claim for claim in claims if claim.members]
         if held:
-            self._holding = self.limiter.store.hold(held)
+            self._holding = self.store.hold(held)
             await self._holding.__aenter__()
             for actions in self._slots.values():
                 for action in actions:
@@ -148,7 +161,7 @@ class Admission:
         return None if self._holding is None else await self._holding.__aexit__(kind, error, traceback)
 
     def _member(self, action: Action) -> str:
-        return f"{self.name}:{action.index}"
+        return f"{self._name}:{action.index}"
 
     def _ended(self, action: Action) -> None:
         if self._holding is not None:

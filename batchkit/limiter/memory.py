@@ -26,6 +26,8 @@ class MemoryStore:
     ``clock`` gives microseconds. Rates that are whole again are forgotten now and then, so what it keeps is what is in use.
     """
 
+    waits = False
+
     def __init__(self, clock: Callable[[], int] = monotonic) -> None:
         self.clock = clock
         # When a rate will be whole again: what GCRA calls the theoretical arrival time.

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit.admission import charged
+from batchkit.admission import Charged
 from batchkit.errors import BatchError
 from batchkit.limiter.limiter import Admission, Limiter
 from batchkit.marks import Mark
@@ -80,7 +80,7 @@ class LimitMiddleware:
 
         running = False
         try:
-            async with charged(charge, self.limiter_timeout, self.limiter_errors, f"a request, {scope['method']}"):
+            async with Charged(charge, self.limiter_timeout, self.limiter_errors, lambda: f"a {scope['method']} request"):
                 running = True
                 await self.app(scope, receive, send)
         except BatchError as error:

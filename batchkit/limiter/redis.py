@@ -34,6 +34,8 @@ class RedisStore:
     Raises ValueError for another kind of URL.
     """
 
+    waits = True
+
     def __init__(self, url: str, *, prefix: str = "batchkit", clock: Callable[[], int] = monotonic) -> None:
         if not prefix or set(prefix) & set("{}"):
             raise ValueError(f"prefix={prefix!r}: give a text without braces")

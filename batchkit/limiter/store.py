@@ -56,7 +56,9 @@ class Holding(Protocol):
 
 
 class Store(Protocol):
-    """Counts, for all who share it, by one clock."""
+    """Counts, for all who share it, by one clock. ``waits`` is False where ``admit`` answers at once, without a wait."""
+
+    waits: bool
 
     def open(self) -> AbstractAsyncContextManager[object]:
         """A context for the life of an app, in which the store works best."""
