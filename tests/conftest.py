@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests.redises import RedisServer, serving_redis
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -10,3 +14,24 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """The event loop that the test runs on."""
     backend: str = request.param
     return backend
+
+
+@pytest.fixture(scope="session")
+def redis_process() -> Iterator[RedisServer]:
+    """One server for all tests that leave it running."""
+    with serving_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_process: RedisServer) -> RedisServer:
+    """A running server with nothing in it."""
+    redis_process.ask("FLUSHALL")
+    return redis_process
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server that the test may stop."""
+    with serving_redis() as server:
+        yield server

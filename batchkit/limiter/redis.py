@@ -148,6 +148,10 @@ class RedisHolding:
     ) -> bool | None:
         self.ended |= self.held
         self._news.set()
+        # Passed on to the task group, an exception of the work would come out as a group.
+        if isinstance(error, Exception):
+            await self._tasks.__aexit__(None, None, None)
+            return None
         return await self._tasks.__aexit__(kind, error, traceback)
 
     async def _keep(self) -> None:
