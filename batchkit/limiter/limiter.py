@@ -72,24 +72,26 @@ class Limiter:
             if limits is not last:
                 group, last = alike.setdefault(limits, []), limits
             group.append(action)
+        request = Request(batch.scope)
         common: dict[Key, str] = {}
         for limits, actions in alike.items():
             for limit in limits:
                 if limit.key in COMMON:
                     if limit.key not in common:
-                        common[limit.key] = _key(limit, batch.scope)
+                        common[limit.key] = _key(limit, request)
                     admission.ask(limit, common[limit.key], actions)
                 else:
                     for action in actions:
-                        admission.ask(limit, _key(limit, _seen(batch, action)), [action])
+                        admission.ask(limit, _key(limit, Request(_seen(batch, action))), [action])
         return admission
 
     def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
         """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
         admission = Admission(self.store)
         action = Action(0, scope["method"], scope["path"], route, cost, limit)
+        request = Request(scope)
         for each in self.covering(action.method, route, limit):
-            admission.ask(each, _key(each, scope), [action])
+            admission.ask(each, _key(each, request), [action])
         return admission
 
     def free(self, endpoint: object) -> None:
@@ -141,9 +143,11 @@ class Admission:
             for (limit, key), actions in self._slots.items()
         ]
         for charge in charges:
-            _never(charge)
+            if charge.units > charge.limit.amount:
+                raise _never(charge.limit, charge.units)
         for claim in claims:
-            _never(claim)
+            if claim.slots > claim.limit.amount:
+                raise _never(claim.limit, claim.slots)
         refusal = await self.store.admit(charges, claims)
         if refusal is not None:
             raise _too_many(refusal)
@@ -168,10 +172,8 @@ class Admission:
             self._holding.give_back(self._member(action))
 
 
-def _never(asked: Charge | Claim) -> None:
-    count = asked.units if isinstance(asked, Charge) else asked.slots
-    if count > asked.limit.amount:
-        raise TooManyRequests(f"{asked.limit.name}: asked for {count}, which can never pass: the limit is {asked.limit.amount}")
+def _never(limit: Limit, asked: int) -> TooManyRequests:
+    return TooManyRequests(f"{limit.name}: asked for {asked}, which can never pass: the limit is {limit.amount}")
 
 
 def _too_many(refusal: Refusal) -> TooManyRequests:
@@ -198,9 +200,9 @@ def _seen(batch: Batch, action: Action) -> Scope:
     return seen
 
 
-def _key(limit: Limit, scope: Scope) -> str:
-    key = limit.key(Request(scope))
+def _key(limit: Limit, request: Request) -> str:
+    key = limit.key(request)
     if not isinstance(key, str):
         # Nothing to fall back to: strangers who share a key share a limit.
         raise TypeError(f"The key function of {limit.name} returned {type(key).__name__}, not a string")
-    return key if len(key) <= LONGEST_KEY else digest(key)
+    return key if len(key) <= LONGEST_KEY else digest(key.encode("utf-8", "surrogatepass"))

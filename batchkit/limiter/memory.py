@@ -50,11 +50,15 @@ class MemoryStore:
         whole_at = {}
         for charge in charges:
             rate = charge.limit
-            place = _place(rate, charge.key)
+            place = (rate.name, charge.key)
+            at = self.whole_at.get(place, now)
             # Never further ahead than a full burst: a clock that was set back, or a limit that was, must not shut anybody out.
-            at = max(now, min(self.whole_at.get(place, now), now + rate.burst))
-            whole_at[place] = at + charge.units * rate.interval
-            wait = whole_at[place] - now - rate.burst
+            if at < now:
+                at = now
+            elif at > now + rate.burst:
+                at = now + rate.burst
+            whole_at[place] = then = at + charge.units * rate.interval
+            wait = then - now - rate.burst
             if wait > longest:
                 refusal, longest = Refusal(charge, (now + rate.burst - at) // rate.interval, wait), wait
         if refusal is not None:
