@@ -35,9 +35,9 @@ class RedisServer:
         raise RuntimeError("redis-server did not start")
 
     def stop(self) -> None:
-        self.resume()
-        self.process.kill()
-        self.process.communicate()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
     def hang(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

@@ -75,14 +75,20 @@ class Connections:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Keep connections open in this context. It needs no server: they are made when they are used."""
+        failure = None
         async with create_task_group() as tasks:
             self.tasks.append(tasks)
             try:
                 yield
+            except Exception as error:
+                # Not the task group's: it would come out of it as a group.
+                failure = error
             finally:
                 self.tasks.remove(tasks)
                 self._pool = None
                 tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
         """The reply of a script, in one round trip, sent once: a second try could charge twice. Raises whatever coredis does."""
