@@ -167,10 +167,10 @@ async def test_a_server_that_answers_errors(own_redis: RedisServer) -> None:
         assert own_redis.taken() == 0
         own_redis.ask("DEL {batchkit}:rate:all:k")
         assert await both(app) == (200, 200)
-        # Out of memory, say: writing is refused.
-        own_redis.ask("CONFIG SET maxmemory 1")
+        # As after a failover: it has become a replica, and does not write.
+        own_redis.ask("REPLICAOF 127.0.0.1 1")
         assert await both(app) == (503, 503)
-        own_redis.ask("CONFIG SET maxmemory 0")
+        own_redis.ask("REPLICAOF NO ONE")
         assert await both(app) == (200, 200)
         assert left(own_redis) == 88
 
