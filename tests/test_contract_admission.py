@@ -398,7 +398,8 @@ async def absent(request: Request) -> Response:
 ENDINGS: list[BaseRoute] = [Route(f"/{function.__name__}", function) for function in (hello, fails, never, strays, absent)]
 
 
-async def test_nothing_stays_taken_however_work_ends(counting: Counting, anyio_backend_name: str) -> None:
+@pytest.mark.parametrize("rounds", [5, pytest.param(1000, marks=pytest.mark.soak)])
+async def test_nothing_stays_taken_however_work_ends(counting: Counting, rounds: int, anyio_backend_name: str) -> None:
     """“given back …: after success, failure, timeout, cancellation; at once for an action that does not run”."""
     paths = ["/hello", "/fails", "/never", "/absent", "/nowhere"] + ["/strays"] * (anyio_backend_name == "asyncio")
     body = envelope(*map(action, paths), 5)
@@ -411,7 +412,7 @@ async def test_nothing_stays_taken_however_work_ends(counting: Counting, anyio_b
         raise OSError("the client is gone")
 
     async with limited(counting, Concurrency(20, name="slots"), routes=ENDINGS, action_timeout=0.02) as app:
-        for _ in range(5):
+        for _ in range(rounds):
             results = await batch(app, *map(action, paths), 5)
             assert [result["status_code"] for result in results][:5] == [200, 500, 504, 404, 404]
             assert counting.taken() == 0

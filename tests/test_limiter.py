@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 import pytest
+from anyio import Event, create_task_group
+from anyio.lowlevel import checkpoint
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -280,10 +282,36 @@ async def silent(*_: Any) -> Any:
     raise AssertionError
 
 
-async def test_an_exception_of_the_app_goes_through_as_it_is() -> None:
+@pytest.mark.parametrize("over_redis", [False, True])
+async def test_an_exception_of_the_app_goes_through_as_it_is(over_redis: bool, request: pytest.FixtureRequest) -> None:
     async def fails(scope: Any, receive: Any, send: Any) -> None:
         raise TooManyRequests("a handler's own")
 
-    app = LimitMiddleware(fails, limiter=Limiter([Rate(1, 60, name="a"), Concurrency(1, name="b")]))
+    url = request.getfixturevalue("redis").url if over_redis else None
+    limiter = Limiter([Rate(1, 60, name="a"), Concurrency(1, name="b")], url)
+    app = LimitMiddleware(fails, limiter=limiter, limiter_timeout=20)
     with pytest.raises(TooManyRequests, match="own"):
         await app(scope(), silent, silent)
+
+
+async def test_several_apps_may_share_a_limiter_and_end_in_any_order(redis: RedisServer) -> None:
+    limiter = Limiter([Rate(100, 60, name="a"), Concurrency(9, name="b")], redis.url)
+    ends = [Event(), Event()]
+    ended = [Event(), Event()]
+
+    async def life(index: int) -> None:
+        async with limiter:
+            assert await refused(limiter, reads(2)) is None
+            await ends[index].wait()
+        ended[index].set()
+
+    async with create_task_group() as tasks:
+        for index in range(2):
+            tasks.start_soon(life, index)
+        while len(limiter._opened) < 2:
+            await checkpoint()
+        ends[0].set()
+        await ended[0].wait()
+        assert await refused(limiter, reads(2)) is None
+        ends[1].set()
+    assert redis.taken() == 0

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from anyio import Event, create_task_group, get_cancelled_exc_class
+from anyio import Event, create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
@@ -26,9 +26,12 @@ try:
 except ImportError as error:
     raise ImportError("A limiter with a Redis needs coredis: pip install 'batchkit-asgi[redis]'") from error
 
-__all__ = ["Connections"]
+__all__ = ["PATIENCE", "Connections"]
 
 logger = logging.getLogger("batchkit")
+
+# Seconds for a call that nobody else bounds.
+PATIENCE = 1.0
 
 SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 
@@ -40,6 +43,7 @@ class Pool(Struct, eq=False):
     """A client with its connections, held open by a task of its own, until it is given up and nobody uses it any more."""
 
     client: Redis[bytes]
+    tasks: TaskGroup
     ready: Event
     done: Event
     users: int = 0
@@ -85,10 +89,20 @@ class Connections:
                 failure = error
             finally:
                 self.tasks.remove(tasks)
-                self._pool = None
+                await self._leave(tasks)
                 tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def _leave(self, tasks: TaskGroup) -> None:
+        """Let those finish who use the pool of this task group: another app, or what gives back the last slots."""
+        pool = self._pool
+        if pool is not None and pool.tasks is tasks:
+            self._pool = None
+            pool.given_up = True
+            if pool.users:
+                with move_on_after(PATIENCE, shield=True):
+                    await pool.done.wait()
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
         """The reply of a script, in one round trip, sent once: a second try could charge twice. Raises whatever coredis does."""
@@ -100,8 +114,8 @@ class Connections:
                 return await _run(client, script, keys, arguments)
         pool = self._pool
         if pool is None or pool.given_up:
-            pool = self._pool = Pool(self._client(), Event(), Event())
-            self.tasks[-1].start_soon(pool.hold)
+            pool = self._pool = Pool(self._client(), self.tasks[-1], Event(), Event())
+            pool.tasks.start_soon(pool.hold)
         pool.users += 1
         try:
             await pool.ready.wait()

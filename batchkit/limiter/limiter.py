@@ -9,6 +9,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
+from anyio import get_current_task
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -59,7 +60,8 @@ class Limiter:
         self.endpoints: list[object] = []
         # Templates are few, but a direct request may have any method.
         self.covering = lru_cache(maxsize=4096)(self._covering)
-        self._opened: list[AsyncExitStack] = []
+        # By task: several apps may share a limiter, and end in any order.
+        self._opened: dict[int, list[AsyncExitStack]] = {}
 
     def __call__(self, batch: Batch) -> Admission:
         """The cost hook: a context around the run of ``batch``."""
@@ -104,13 +106,17 @@ class Limiter:
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
         await stack.enter_async_context(self.store.open())
-        self._opened.append(stack)
+        self._opened.setdefault(get_current_task().id, []).append(stack)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._opened.pop().__aexit__(kind, error, traceback)
+        stacks = self._opened[get_current_task().id]
+        stack = stacks.pop()
+        if not stacks:
+            del self._opened[get_current_task().id]
+        return await stack.__aexit__(kind, error, traceback)
 
     def _covering(self, method: str, route: str | None, limit: str | None) -> tuple[Limit, ...]:
         return tuple(each for each in self.limits if each.covers(method, route, limit))

@@ -11,7 +11,7 @@ from types import TracebackType
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
 
 from batchkit.errors import LimiterUnavailable
-from batchkit.limiter.connections import Argument, Connections, Reply
+from batchkit.limiter.connections import PATIENCE, Argument, Connections, Reply
 from batchkit.limiter.limits import SECOND, Limit
 from batchkit.limiter.memory import monotonic
 from batchkit.limiter.scripts import ADMIT, ADMITTED, GIVE_BACK, LATE, RENEW, Script
@@ -20,9 +20,6 @@ from batchkit.limiter.store import Charge, Claim, Refusal
 __all__ = ["RedisStore"]
 
 logger = logging.getLogger("batchkit")
-
-# Seconds for a call that nobody else bounds.
-PATIENCE = 1.0
 
 
 class RedisStore:
