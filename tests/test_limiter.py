@@ -187,7 +187,7 @@ async def test_memory_and_redis_count_alike_to_the_microsecond(redis: RedisServe
             claims = []
             for limit in random.sample(slots, random.randint(0, 2)):
                 count = random.randint(1, 3)
-                claims.append(Claim(limit, "k", count, [f"{turn}:{index}" for index in range(random.randint(0, count))]))
+                claims.append(Claim(limit, "k", count, [turn * 10 + index for index in range(random.randint(0, count))]))
             arguments: list[str | int] = [now, len(claims)]
             for claim in claims:
                 arguments += [claim.limit.amount, claim.slots, 10**12, len(claim.members), *claim.members]

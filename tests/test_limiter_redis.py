@@ -262,7 +262,7 @@ async def test_a_server_slower_than_the_time_that_there_is_refuses(redis: RedisS
     """Every answer tells of a later time than was allowed: after some tries that is a limiter out of reach."""
     steps = iter(range(0, 10**15, 10**13))
     store = RedisStore(redis.url, clock=lambda: next(steps))
-    claim = Claim(Concurrency(5, name="slots"), "k", 1, ["x"])
+    claim = Claim(Concurrency(5, name="slots"), "k", 1, [7])
     async with store.open():
         with pytest.raises(LimiterUnavailable), anyio.fail_after(20):
             await store.admit([], [claim])

@@ -128,7 +128,7 @@ class Admission:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.waits = store.waits
-        self._name = ""
+        self._first = 0
         self._units: dict[tuple[Rate, str], int] = {}
         self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
         self._holding: Holding | None = None
@@ -139,13 +139,14 @@ class Admission:
             self._units[limit, key] = self._units.get((limit, key), 0) + sum([action.cost for action in actions])
         elif isinstance(limit, Concurrency):
             # Unlike the secrets of the system this costs no call of it; random is seeded anew in each process that is forked.
-            self._name = self._name or f"{random.getrandbits(64):016x}"
+            self._first = self._first or random.getrandbits(63)
             self._slots.setdefault((limit, key), []).extend(actions)
 
     async def __aenter__(self) -> None:
+        first = self._first
         charges = [Charge(limit, key, units) for (limit, key), units in self._units.items()]
         claims = [
-            Claim(limit, key, len(actions), [self._member(action) for action in actions if action.runs])
+            Claim(limit, key, len(actions), [first + action.index for action in actions if action.runs])
             for (limit, key), actions in self._slots.items()
         ]
         for charge in charges:
@@ -161,21 +162,19 @@ class Admission:
         if held:
             self._holding = self.store.hold(held)
             await self._holding.__aenter__()
+            ended = self._ended
             for actions in self._slots.values():
                 for action in actions:
-                    action.on_end = self._ended
+                    action.on_end = ended
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         return None if self._holding is None else await self._holding.__aexit__(kind, error, traceback)
 
-    def _member(self, action: Action) -> str:
-        return f"{self._name}:{action.index}"
-
     def _ended(self, action: Action) -> None:
         if self._holding is not None:
-            self._holding.give_back(self._member(action))
+            self._holding.give_back(self._first + action.index)
 
 
 def _never(limit: Limit, asked: int) -> TooManyRequests:

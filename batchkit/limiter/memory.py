@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from time import monotonic_ns
 from types import TracebackType
 
-from batchkit.limiter.limits import Limit
 from batchkit.limiter.store import Charge, Claim, Refusal
 
 __all__ = ["MemoryStore"]
@@ -32,7 +31,7 @@ class MemoryStore:
         self.clock = clock
         # When a rate will be whole again: what GCRA calls the theoretical arrival time.
         self.whole_at: dict[Place, int] = {}
-        self.taken: dict[Place, set[str]] = {}
+        self.taken: dict[Place, set[int]] = {}
         self._crowded = 1024
 
     def open(self) -> AbstractAsyncContextManager[object]:
@@ -42,7 +41,7 @@ class MemoryStore:
     async def admit(self, charges: Sequence[Charge], claims: Sequence[Claim]) -> Refusal | None:
         """See ``Store``."""
         for claim in claims:
-            left = max(claim.limit.amount - len(self.taken.get(_place(claim.limit, claim.key), ())), 0)
+            left = max(claim.limit.amount - len(self.taken.get((claim.limit.name, claim.key), ())), 0)
             if claim.slots > left:
                 return Refusal(claim, left)
         now = self.clock()
@@ -66,7 +65,11 @@ class MemoryStore:
         self.whole_at.update(whole_at)
         for claim in claims:
             if claim.members:
-                self.taken.setdefault(_place(claim.limit, claim.key), set()).update(claim.members)
+                place = (claim.limit.name, claim.key)
+                if (taken := self.taken.get(place)) is None:
+                    self.taken[place] = set(claim.members)
+                else:
+                    taken.update(claim.members)
         if len(self.whole_at) > self._crowded:
             self.whole_at = {place: at for place, at in self.whole_at.items() if at > now}
             self._crowded = max(1024, 2 * len(self.whole_at))
@@ -76,10 +79,10 @@ class MemoryStore:
         """See ``Store``."""
         return MemoryHolding(self, claims)
 
-    def give_back(self, claims: Iterable[Claim], members: Iterable[str]) -> None:
+    def give_back(self, claims: Iterable[Claim], members: Iterable[int]) -> None:
         """Give back the slots of ``members`` in all ``claims``."""
         for claim in claims:
-            place = _place(claim.limit, claim.key)
+            place = (claim.limit.name, claim.key)
             if (taken := self.taken.get(place)) is not None:
                 taken.difference_update(members)
                 if not taken:
@@ -93,7 +96,7 @@ class MemoryHolding:
         self.store = store
         self.claims = claims
 
-    def give_back(self, member: str) -> None:
+    def give_back(self, member: int) -> None:
         """See ``Holding``."""
         self.store.give_back(self.claims, (member,))
 
@@ -103,8 +106,5 @@ class MemoryHolding:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        self.store.give_back(self.claims, [member for claim in self.claims for member in claim.members])
-
-
-def _place(limit: Limit, key: str) -> Place:
-    return limit.name, key
+        for claim in self.claims:
+            self.store.give_back((claim,), claim.members)

@@ -75,7 +75,7 @@ class RedisStore:
         """See ``Store``."""
         return RedisHolding(self, claims)
 
-    async def renew(self, claims: Sequence[Claim], given_back: set[str]) -> None:
+    async def renew(self, claims: Sequence[Claim], given_back: set[int]) -> None:
         """Begin the leases anew, but for the members that were given back. A failure is logged."""
         keys, arguments = [], list[Argument]()
         for claim in claims:
@@ -90,7 +90,7 @@ class RedisStore:
             logger.debug("Leases could not be renewed", exc_info=True)
         logger.warning("Leases of the limiter could not be renewed in time")
 
-    async def give_back(self, claims: Sequence[Claim], members: Sequence[str]) -> None:
+    async def give_back(self, claims: Sequence[Claim], members: Sequence[int]) -> None:
         """Give back the slots of ``members`` in all ``claims``, whatever happens around. A failure is logged: leases run out."""
         keys = [self._key("slots", claim.limit, claim.key) for claim in claims]
         try:
@@ -125,13 +125,13 @@ class RedisHolding:
         self.store = store
         self.claims = claims
         self.held = {member for claim in claims for member in claim.members}
-        self.ended: set[str] = set()
-        self.given_back: set[str] = set()
+        self.ended: set[int] = set()
+        self.given_back: set[int] = set()
         self.pause = min(claim.limit.lease for claim in claims) / 3
         self._tasks = create_task_group()
         self._news = Event()
 
-    def give_back(self, member: str) -> None:
+    def give_back(self, member: int) -> None:
         """See ``Holding``."""
         self.ended.add(member)
         self._news.set()

@@ -31,7 +31,7 @@ class Claim(Struct, frozen=True, eq=False):
     limit: Concurrency
     key: str
     slots: int
-    members: Sequence[str]
+    members: Sequence[int]
 
 
 class Refusal(Struct, frozen=True, eq=False):
@@ -45,7 +45,7 @@ class Refusal(Struct, frozen=True, eq=False):
 class Holding(Protocol):
     """Slots while they are taken: as a context around the work, at whose end all are given back."""
 
-    def give_back(self, member: str) -> None:
+    def give_back(self, member: int) -> None:
         """Give back the slots of one action, in all claims. It does not wait, and does nothing the second time."""
 
     async def __aenter__(self) -> object: ...
