@@ -28,6 +28,8 @@ NEVER_HEADERS = frozenset(
 LIMITER_ERRORS = ("refuse", "allow")
 CHOICES = {"dialect": ("asana", "plain"), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
 
+# Besides that, a hook may be told of the endpoint (``free(endpoint)``), be a context itself, entered for the life of the app that
+# the endpoint is mounted to, and give contexts that say ``waits = False``: those are entered without a clock.
 CostHook = Callable[[Batch], Awaitable[None] | AbstractAsyncContextManager[object]]
 
 

@@ -315,3 +315,10 @@ async def test_several_apps_may_share_a_limiter_and_end_in_any_order(redis: Redi
         assert await refused(limiter, reads(2)) is None
         ends[1].set()
     assert redis.taken() == 0
+
+
+async def test_a_mark_that_names_no_limit_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter([Rate(100, 60, name="a", limit="search")])
+    for _ in range(3):
+        assert await refused(limiter, reads(2, limit="serch")) is None
+    assert caplog.text.count("@batchable(limit='serch') on /x") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -21,6 +22,8 @@ from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
 from batchkit.model import Action, Batch
 
 __all__ = ["Admission", "Limiter"]
+
+logger = logging.getLogger("batchkit")
 
 LONGEST_KEY = 64
 
@@ -119,6 +122,9 @@ class Limiter:
         return await stack.__aexit__(kind, error, traceback)
 
     def _covering(self, method: str, route: str | None, limit: str | None) -> tuple[Limit, ...]:
+        if limit is not None and all(each.limit != limit for each in self.limits):
+            # A misspelled name would limit nothing.
+            logger.warning("@batchable(limit=%r) on %s: the limiter has no Rate or Concurrency with that limit=", limit, route)
         return tuple(each for each in self.limits if each.covers(method, route, limit))
 
 
