@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from anyio import Event, create_task_group, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 from msgspec import Struct
 
 from batchkit.limiter.scripts import Script
@@ -88,20 +89,23 @@ class Connections:
                 # Not the task group's: it would come out of it as a group.
                 failure = error
             finally:
+                with CancelScope(shield=True):
+                    await self._leave(tasks)
                 self.tasks.remove(tasks)
-                await self._leave(tasks)
                 tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
     async def _leave(self, tasks: TaskGroup) -> None:
         """Let those finish who use the pool of this task group: another app, or what gives back the last slots."""
+        # What was only just started begins to use it in here.
+        await checkpoint()
         pool = self._pool
         if pool is not None and pool.tasks is tasks:
             self._pool = None
             pool.given_up = True
             if pool.users:
-                with move_on_after(PATIENCE, shield=True):
+                with move_on_after(PATIENCE):
                     await pool.done.wait()
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
