@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import subprocess
 import sys
 import time
@@ -214,6 +215,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    # Not every kind of limits has one for the search.
+    logging.getLogger("batchkit").setLevel(logging.ERROR)
     if arguments.worker:
         url, kind, amount, ahead, backend = arguments.worker
         anyio.run(worker, url, kind, float(amount), float(ahead), backend, backend=backend)
