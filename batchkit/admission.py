@@ -3,37 +3,119 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from types import TracebackType
 
+from anyio import CancelScope, current_time
+
 from batchkit.errors import BatchError, LimiterUnavailable
 from batchkit.model import Batch
-from batchkit.settings import CostHook, Settings
+from batchkit.settings import Settings
 
-__all__ = ["admit"]
+__all__ = ["Charged", "admit"]
 
 logger = logging.getLogger("batchkit")
 
+Charge = Callable[[], Awaitable[None] | AbstractAsyncContextManager[object]]
 
-def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[None]:
+
+def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[object]:
     """A context around the run of ``batch``, charged as a whole to enter it; to leave it closes what hook and plugins opened.
 
-    Entering raises TooManyRequests where the hook says so, LimiterUnavailable where it fails.
+    Entering raises TooManyRequests where the hook says so, LimiterUnavailable where it fails or does not answer in time.
     """
-    if settings.cost_hook is None and not settings.plugins:
-        return FREE
-    return _admission(batch, settings)
+    hook = settings.cost_hook
+    if hook is None:
+        return _watched(batch, settings) if settings.plugins else FREE
+    charge = Charged(lambda: hook(batch), settings.limiter_timeout, settings.limiter_errors, lambda: f"batch {batch.id}")
+    return _charged_and_watched(charge, batch, settings) if settings.plugins else charge
 
 
 FREE = nullcontext()
 
 
+class Charged:
+    """A context around what ``charge`` charges: it has ``timeout`` seconds for its answer.
+
+    Where it fails or is late, entering raises LimiterUnavailable, or with ``errors="allow"`` lets it through and logs that. A
+    BatchError that it raises goes through in any case. ``what`` names what is charged, for logs. A context that says
+    ``waits = False`` is entered at once and needs no clock.
+    """
+
+    def __init__(self, charge: Charge, timeout: float, errors: str, what: Callable[[], str]) -> None:
+        self.charge = charge
+        self.timeout = timeout
+        self.errors = errors
+        self.what = what
+        self._context: AbstractAsyncContextManager[object] | None = None
+        self._scope: CancelScope | None = None
+
+    async def __aenter__(self) -> None:
+        try:
+            charging = self.charge()
+            if getattr(charging, "waits", True):
+                # Open until this is left, and not just while it is entered: the context may hold scopes of its own inside.
+                self._scope = CancelScope(deadline=current_time() + self.timeout)
+                self._scope.__enter__()
+            if isinstance(charging, AbstractAsyncContextManager):
+                await charging.__aenter__()
+                self._context = charging
+            else:
+                await charging
+        except BaseException as error:
+            late = self._close(type(error), error, error.__traceback__)
+            if isinstance(error, BatchError) or not (late or isinstance(error, Exception)):
+                raise
+            self._failed(None if late else error)
+            return
+        if self._scope is not None:
+            if not self._scope.cancel_called:
+                self._scope.deadline = math.inf
+                return
+            await self._leave(None, None, None)
+            self._close(None, None, None)
+            self._failed(None)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._leave(kind, error, traceback)
+        finally:
+            self._close(kind, error, traceback)
+
+    async def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        context, self._context = self._context, None
+        if context is not None:
+            await _leave(context, kind, error, traceback)
+
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        scope, self._scope = self._scope, None
+        return scope.__exit__(kind, error, traceback) if scope is not None else None
+
+    def _failed(self, error: BaseException | None) -> None:
+        fate = "refused" if self.errors == "refuse" else "let through without a charge"
+        reason = "failed" if error is not None else f"did not answer within {self.timeout:g} seconds"
+        logger.error("The limiter %s, so %s was %s", reason, self.what(), fate, exc_info=error)
+        if self.errors == "refuse":
+            raise LimiterUnavailable from None
+
+
 @asynccontextmanager
-async def _admission(batch: Batch, settings: Settings) -> AsyncIterator[None]:
+async def _charged_and_watched(charge: Charged, batch: Batch, settings: Settings) -> AsyncIterator[None]:
+    async with charge, _watched(batch, settings):
+        yield
+
+
+@asynccontextmanager
+async def _watched(batch: Batch, settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        if settings.cost_hook is not None:
-            await _charge(settings.cost_hook, batch, stack)
         for plugin in settings.plugins:
             if hasattr(plugin, "batch"):
                 try:
@@ -43,28 +125,23 @@ async def _admission(batch: Batch, settings: Settings) -> AsyncIterator[None]:
         yield
 
 
-async def _charge(cost_hook: CostHook, batch: Batch, stack: AsyncExitStack) -> None:
-    try:
-        charge = cost_hook(batch)
-        if isinstance(charge, AbstractAsyncContextManager):
-            await _enter(charge, stack)
-        else:
-            await charge
-    except BatchError:
-        raise
-    except Exception:
-        logger.exception("The cost hook failed, so batch %s was refused", batch.id)
-        raise LimiterUnavailable from None
-
-
 async def _enter(context: AbstractAsyncContextManager[object], stack: AsyncExitStack) -> None:
     await context.__aenter__()
 
-    # The answer is out when a context is left: its failure is for the log, and must not swallow a cancellation either.
     async def leave(kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        try:
-            await context.__aexit__(kind, error, traceback)
-        except Exception:
-            logger.exception("%r failed at the end of a batch", context)
+        await _leave(context, kind, error, traceback)
 
     stack.push_async_exit(leave)
+
+
+async def _leave(
+    context: AbstractAsyncContextManager[object],
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+) -> None:
+    # The answer is out when a context is left: its failure is for the log, and must not swallow a cancellation either.
+    try:
+        await context.__aexit__(kind, error, traceback)
+    except Exception:
+        logger.exception("%r failed at the end of a batch", context)

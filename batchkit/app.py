@@ -43,6 +43,8 @@ class BatchEndpoint(Settings):
     ``exclude``: route templates, ``[METHOD ]template``, ``/*`` at the end for all below.
     ``allow``: for a host that is neither Starlette nor FastAPI, with ``host`` and ``base_path``: templates of what may run.
     ``cost_hook``: async function of a ``Batch``, or an async context manager of it, called once before anything runs.
+    ``limiter_timeout``: seconds that it has for its answer. ``limiter_errors``: what becomes of a batch whose hook fails or does
+    not answer in time: ``"refuse"``: 503, nothing runs; ``"allow"``: it runs uncharged, and that is logged.
     ``plugins``: see ``Plugin``.
     ``max_actions``: of one batch. ``max_body_size``: of the POST, ``max_result_size``: of one result, in bytes.
     ``action_timeout``: seconds until an action is answered 504.
@@ -61,6 +63,9 @@ class BatchEndpoint(Settings):
         for plugin in reversed(self.plugins):
             if hasattr(plugin, "action"):
                 self._around_actions = plugin.action(self._around_actions or enter)
+        # A limiter that direct requests meet as well is told which endpoint's own POST costs nothing.
+        if (free := getattr(self.cost_hook, "free", None)) is not None:
+            free(self)
 
     def mount_to(self, app: HostApp, path: str = "/batch") -> HostApp:
         """Serve batches at exactly ``path`` of ``app``, a Starlette or FastAPI app or a Router, and return ``app``.
@@ -114,7 +119,7 @@ class BatchEndpoint(Settings):
         resolver = Resolver(host if self.host is None else self.host, self, routes=host)
         started = partial(resolver.log, parent if self.base_path is None else self.base_path)
         router = _router(host)
-        router.middleware_stack = guard = Guard(router, self.help, started)
+        router.middleware_stack = guard = Guard(router, self.help, started, self.cost_hook)
         return resolver, guard
 
     def _host_of(self, scope: Scope) -> tuple[Resolver, Guard | None]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
 from batchkit.model import RUNNING, Action, Result
 
 __all__ = ["Exchange"]
+
+logger = logging.getLogger("batchkit")
 
 CHUNKS_PER_CHECKPOINT = 16
 
@@ -78,6 +81,8 @@ class Exchange(Struct, eq=False):
             # A scope and its action refer to each other: let go here, not by the garbage collector.
             action.scope = None
             self.around.ended()
+            if action.on_end is not None:
+                self._tell_end(action.on_end)
 
     async def run_apart(self) -> None:
         """As ``run``, in a task and a group of its own below this one, whose end says whether a cancel scope was left open."""
@@ -132,6 +137,12 @@ class Exchange(Struct, eq=False):
         self._finish(Result.of_error(error, self.around.help, perf_counter() - self.started))
         assert self.task is not None
         self.task.cancel()
+
+    def _tell_end(self, on_end: Callable[[Action], None]) -> None:
+        try:
+            on_end(self.action)
+        except Exception:
+            logger.exception("What the cost hook does at the end of data.actions[%d] failed", self.action.index)
 
     def _fail(self, error: BaseException) -> None:
         # The answer of the host, if it is complete, stands: Starlette raises again after its own 500.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from starlette.routing import Router
@@ -19,22 +20,27 @@ class Guard:
     """Stands innermost of all the middleware of ``router``'s app: an action that one of them changed is answered 400 here.
 
     An unchanged one goes to the very route that it was resolved to, without a second look at the routing table.
-    ``state`` is the app's lifespan state, which passes here too, and ``started`` is called then.
+    ``state`` is the app's lifespan state, which passes here too, and ``started`` is called then. A ``cost_hook`` that is a
+    context itself, besides giving one for each batch, is entered for the life of the app.
     """
 
-    def __init__(self, router: Router, help: str | None, started: Callable[[], None]) -> None:
+    def __init__(self, router: Router, help: str | None, started: Callable[[], None], cost_hook: object = None) -> None:
         self.router = router
         self.app = router.middleware_stack
         # Middleware of the router itself, or another kind of router, has its own say in what happens next.
         self.hands_over = type(router) is Router and self.app == router.app
         self.help = help
         self.started = started
+        self.life = cost_hook if isinstance(cost_hook, AbstractAsyncContextManager) else nullcontext()
         self.state: Mapping[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             self.state = scope.get("state", {})
             self.started()
+            async with self.life:
+                await self.app(scope, receive, send)
+            return
         action: Action | None = scope.get(ACTION_KEY)
         hidden = False
         if action is None and (action := RUNNING.get()) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -70,6 +70,10 @@ class Action(Struct, eq=False):
     ``limit`` the name given by ``@batchable(limit=…)``; ``runs`` False where it already had its result at admission;
     ``result`` once there is one.
 
+    ``on_end`` is for the cost hook to set: called with the action as its work ends, that after its result included. So slots
+    are given back one by one (contract section 3); it must not wait. An action that does not run never ends: see ``runs``.
+    ``charged_by`` is the limiter that has charged it, so that its middleware need not.
+
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
     within ``timeout`` seconds; ``origin`` is what must still hold at the host's router, ``taken`` the route that takes it
@@ -95,6 +99,8 @@ class Action(Struct, eq=False):
     taken: tuple[BaseRoute, Scope] | None = None
     passed: bool = False
     conduct: Conduct | None = None
+    on_end: Callable[[Action], None] | None = None
+    charged_by: object = None
 
     def refuse(self, error: BatchError, help: str | None) -> None:
         """Give the action its result before anything runs."""

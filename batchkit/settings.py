@@ -25,6 +25,11 @@ NEVER_HEADERS = frozenset(
     b"content-length content-encoding content-type date server set-cookie".split()
 )
 
+LIMITER_ERRORS = ("refuse", "allow")
+CHOICES = {"dialect": ("asana", "plain"), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
+
+# Besides that, a hook may be told of the endpoint (``free(endpoint)``), be a context itself, entered for the life of the app that
+# the endpoint is mounted to, and give contexts that say ``waits = False``: those are entered without a clock.
 CostHook = Callable[[Batch], Awaitable[None] | AbstractAsyncContextManager[object]]
 
 
@@ -59,6 +64,11 @@ class Rule:
     method: str | None
     template: str
     below: bool
+
+    @classmethod
+    def read(cls, keyword: str, text: str) -> Rule:
+        """The rule that a text stands for. Raises ValueError, naming the keyword it was given to."""
+        return cls.parse(*_template(keyword, text))
 
     @classmethod
     def parse(cls, method: str | None, template: str) -> Rule:
@@ -96,6 +106,8 @@ class Settings:
     max_body_size: int = 2**20
     max_result_size: int = 2**20
     action_timeout: float = 30.0
+    limiter_timeout: float = 1.0
+    limiter_errors: Literal["refuse", "allow"] = "refuse"
     require_json: bool = True
     result_headers: Iterable[str] | Literal["*"] = ()
     help: str | None = None
@@ -104,17 +116,14 @@ class Settings:
     shown: frozenset[bytes] | None = field(init=False, default=RESULT_HEADERS)
 
     def __post_init__(self) -> None:
-        for name, choices in (("dialect", ("asana", "plain")), ("policy", ("marked", "all"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give one of {', '.join(map(repr, choices))}")
+        for name, choices in CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
         for name in ("max_actions", "max_body_size", "max_result_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}: give a whole number, at least 1")
-        if isinstance(self.action_timeout, bool) or not isinstance(self.action_timeout, int | float):
-            raise TypeError(f"action_timeout={self.action_timeout!r}: give a number of seconds")
-        if not 0 < self.action_timeout < math.inf:
-            raise ValueError(f"action_timeout={self.action_timeout!r}: give a number of seconds above 0")
+        for name in ("action_timeout", "limiter_timeout"):
+            check_seconds(name, getattr(self, name))
         for name in ("host", "cost_hook"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name}={getattr(self, name)!r}: give a callable, or None")
@@ -127,12 +136,12 @@ class Settings:
         if self.help is not None and not isinstance(self.help, str):
             raise TypeError(f"help={self.help!r}: give a text, or None")
         self._check_plugins()
-        self.rules = tuple(Rule.parse(*_template("exclude", text)) for text in _strings("exclude", self.exclude))
-        self.allowed = tuple(_template("allow", text) for text in _strings("allow", self.allow))
+        self.rules = tuple(Rule.read("exclude", text) for text in strings("exclude", self.exclude))
+        self.allowed = tuple(_template("allow", text) for text in strings("allow", self.allow))
         for _, template in self.allowed:
             if template.endswith("/*"):
                 raise ValueError(f"allow: {template!r}: spell out each path; '/*' would let through what nobody has looked at")
-        names = () if self.result_headers == "*" else _strings("result_headers", self.result_headers)
+        names = () if self.result_headers == "*" else strings("result_headers", self.result_headers)
         for name in names:
             if name.lower().encode() in NEVER_HEADERS:
                 raise ValueError(f"result_headers: {name!r} is never shown: the parent answer or the result's body says it")
@@ -145,7 +154,22 @@ class Settings:
                 raise TypeError(f"plugins: {plugin!r} has neither a method 'batch' nor 'action'")
 
 
-def _strings(name: str, value: object) -> tuple[str, ...]:
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ValueError where the value of keyword ``name`` is none of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, choices))}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise TypeError or ValueError where the value of keyword ``name`` is no length of time."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}={value!r}: give a number of seconds")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value!r}: give a number of seconds above 0")
+
+
+def strings(name: str, value: object) -> tuple[str, ...]:
+    """The values of keyword ``name``. Raises TypeError where they are not a sequence of strings."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{name}={value!r}: give a sequence of strings")
     values = tuple(value)

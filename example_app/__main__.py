@@ -1,7 +1,11 @@
-"""``python -m example_app`` serves the app on this machine; ``--demo`` sends it a batch and shows what comes back."""
+"""``python -m example_app`` serves the app on this machine; ``--demo`` sends it a batch and shows what comes back.
+
+With ``REDIS_URL=redis://…`` in the environment all its processes share their limits.
+"""
 
 import argparse
 import json
+import os
 import shlex
 import socket
 import sys
@@ -51,7 +55,7 @@ def main() -> int:
     except (OSError, OverflowError) as error:
         parser.error(f"port {arguments.port}: {error}")
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/1.0/batch"
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app(store=os.environ.get("REDIS_URL")), log_level="warning"))
     with listener:
         try:
             return demo(server, listener, url) if arguments.demo else serve(server, listener, url)

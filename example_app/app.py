@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit import BatchEndpoint
+from batchkit.limiter import Limiter, LimitMiddleware, asana_limits
 from batchkit.settings import CostHook
 
 __all__ = ["TOKEN", "create_app"]
@@ -38,9 +39,13 @@ EXCLUDE = ("POST /api/1.0/attachments", "/api/1.0/organization_exports", "/api/1
 Object = dict[str, Any]
 
 
-def create_app(*, cost_hook: CostHook | None = None) -> Starlette:
-    """An app with demo data of its own; ``cost_hook`` is asked before each batch."""
+def create_app(*, store: str | None = None, cost_hook: CostHook | None = None) -> Starlette:
+    """An app with demo data of its own and Asana's limits, which are counted in ``store``: see ``Limiter``.
+
+    ``cost_hook`` is asked before each batch in place of the limiter.
+    """
     api = Api()
+    limiter = Limiter(asana_limits(), store, prefix="example_app")
     routes = [
         Route("/users/{gid}", partial(api.one, "user")),
         Route("/tasks", partial(api.many, "task")),
@@ -57,10 +62,10 @@ def create_app(*, cost_hook: CostHook | None = None) -> Starlette:
     ]
     app = Starlette(
         routes=[Mount("/api/1.0", routes=routes)],
-        middleware=[Middleware(BearerToken)],
+        middleware=[Middleware(BearerToken), Middleware(LimitMiddleware, limiter=limiter, help=HELP)],
         exception_handlers={ApiError: failed, HTTPException: failed},
     )
-    batch = BatchEndpoint(policy="all", exclude=EXCLUDE, cost_hook=cost_hook, help=HELP)
+    batch = BatchEndpoint(policy="all", exclude=EXCLUDE, cost_hook=cost_hook or limiter, help=HELP)
     return batch.mount_to(app, "/api/1.0/batch")
 
 

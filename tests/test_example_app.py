@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 import example_app.__main__ as command_line
 from batchkit import Batch, TooManyRequests
 from example_app.app import TOKEN, create_app
+from tests.redises import RedisServer
 from tests.servers import serving
 
 ROOT = Path(__file__).parent.parent
@@ -330,6 +331,17 @@ def test_the_demo_shows_ten_results_and_succeeds() -> None:
     rows = re.findall(r"^ ?(\d+)  (?:get|post|put|delete|head|fetch) +/\S+ +(\d+) +\S", demo.stdout, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 11))
     assert [int(status) for _, status in rows] == [200, 200, 200, 201, 200, 200, 200, 404, 400, 400]
+
+
+def test_two_processes_with_one_redis_share_their_limits(redis: RedisServer) -> None:
+    command = [sys.executable, "-m", "example_app", "--demo"]
+    environment = {**os.environ, "REDIS_URL": redis.url}
+    for _ in range(2):
+        demo = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert (demo.returncode, demo.stderr) == (0, "")
+    counters = {key.rsplit(":", 1)[0] for key in redis.keys("rate")}
+    assert counters == {"{example_app}:rate:requests:token"}
+    assert redis.taken() == 0
 
 
 def test_the_demo_fails_where_a_status_is_not_the_expected_one(

@@ -31,6 +31,8 @@ from tests.batches import action, batch, envelope, post
         ({"max_actions": True}, ValueError, "max_actions=True"),
         ({"max_body_size": "1 MiB"}, ValueError, "max_body_size='1 MiB'"),
         ({"max_result_size": 1.5}, ValueError, "max_result_size=1.5"),
+        ({"limiter_timeout": 0}, ValueError, "limiter_timeout=0: give a number of seconds above 0"),
+        ({"limiter_errors": "ignore"}, ValueError, "limiter_errors='ignore': give one of 'refuse', 'allow'"),
         ({"action_timeout": 0}, ValueError, "action_timeout=0: give a number of seconds above 0"),
         ({"action_timeout": float("inf")}, ValueError, "action_timeout=inf"),
         ({"action_timeout": float("nan")}, ValueError, "action_timeout=nan"),

@@ -1,0 +1,219 @@
+"""Limiter: what a batch or a request asks of all limits together, taken in one step or not at all (contract section 3)."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from functools import lru_cache
+from types import TracebackType
+from typing import Self
+
+from anyio import get_current_task
+from starlette.requests import Request
+from starlette.types import Scope
+
+from batchkit.errors import TooManyRequests
+from batchkit.limiter.keys import COMMON, digest
+from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
+from batchkit.limiter.memory import MemoryStore
+from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
+from batchkit.model import Action, Batch
+
+__all__ = ["Admission", "Limiter"]
+
+logger = logging.getLogger("batchkit")
+
+LONGEST_KEY = 64
+
+Key = Callable[[Request], str]
+
+
+class Limiter:
+    """Limits that a batch must pass all together: ``BatchEndpoint(cost_hook=limiter)``, and for direct requests
+    ``LimitMiddleware(app, limiter=limiter)``. Both count on the same keys.
+
+    ``limits``: ``Rate`` and ``Concurrency``, each with a name of its own. ``store``: None counts in memory, for one process; a
+    ``redis://``, ``rediss://`` or ``valkey://`` URL counts there, for all processes that name it (extra ``redis``); or a
+    ``Store``. ``prefix`` begins the keys there: what shares a prefix and a name shares counters.
+
+    ``async with limiter:`` keeps the connections to the store open. ``mount_to`` and ``LimitMiddleware`` do that themselves for
+    the life of the app; outside of it every call connects anew.
+
+    Refuses by TooManyRequests: with ``retry_after`` for a rate; without it where the cost is larger than the limit, and for
+    concurrency, because nobody knows when somebody else's work ends. Raises TypeError or ValueError for wrong arguments,
+    ImportError where the extra is missing.
+    """
+
+    def __init__(self, limits: Iterable[Limit], store: str | Store | None = None, *, prefix: str = "batchkit") -> None:
+        self.limits = tuple(limits)
+        for limit in self.limits:
+            if not isinstance(limit, Rate | Concurrency):
+                raise TypeError(f"Limiter: {limit!r}: give Rate(…) and Concurrency(…)")
+        names = [limit.name for limit in self.limits]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"Limiter: {', '.join(names) or 'no limits'}: give limits, each with a name of its own")
+        if isinstance(store, str):
+            # Only who asks for it needs the extra.
+            from batchkit.limiter.redis import RedisStore
+
+            store = RedisStore(store, prefix=prefix)
+        self.store: Store = MemoryStore() if store is None else store
+        self.endpoints: list[object] = []
+        # Templates are few, but a direct request may have any method.
+        self.covering = lru_cache(maxsize=4096)(self._covering)
+        # By task: several apps may share a limiter, and end in any order.
+        self._opened: dict[int, list[AsyncExitStack]] = {}
+
+    def __call__(self, batch: Batch) -> Admission:
+        """The cost hook: a context around the run of ``batch``."""
+        admission = Admission(self.store)
+        alike: dict[tuple[Limit, ...], list[Action]] = {}
+        last: tuple[Limit, ...] | None = None
+        for action in batch.actions:
+            action.charged_by = self
+            limits = self.covering(action.method, action.route, action.limit)
+            if limits is not last:
+                group, last = alike.setdefault(limits, []), limits
+            group.append(action)
+        request = Request(batch.scope)
+        common: dict[Key, str] = {}
+        for limits, actions in alike.items():
+            for limit in limits:
+                if limit.key in COMMON:
+                    if limit.key not in common:
+                        common[limit.key] = _key(limit, request)
+                    admission.ask(limit, common[limit.key], actions)
+                else:
+                    for action in actions:
+                        admission.ask(limit, _key(limit, Request(_seen(batch, action))), [action])
+        return admission
+
+    def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
+        """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
+        admission = Admission(self.store)
+        action = Action(0, scope["method"], scope["path"], route, cost, limit)
+        request = Request(scope)
+        for each in self.covering(action.method, route, limit):
+            admission.ask(each, _key(each, request), [action])
+        return admission
+
+    def free(self, endpoint: object) -> None:
+        """The own POST of this batch endpoint costs nothing.
+
+        ``BatchEndpoint(cost_hook=limiter)`` says so itself; a hook of yours that asks the limiter must.
+        """
+        self.endpoints.append(endpoint)
+
+    async def __aenter__(self) -> Self:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(self.store.open())
+        self._opened.setdefault(get_current_task().id, []).append(stack)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        stacks = self._opened[get_current_task().id]
+        stack = stacks.pop()
+        if not stacks:
+            del self._opened[get_current_task().id]
+        return await stack.__aexit__(kind, error, traceback)
+
+    def _covering(self, method: str, route: str | None, limit: str | None) -> tuple[Limit, ...]:
+        if limit is not None and all(each.limit != limit for each in self.limits):
+            # A misspelled name would limit nothing.
+            logger.warning("@batchable(limit=%r) on %s: the limiter has no Rate or Concurrency with that limit=", limit, route)
+        return tuple(each for each in self.limits if each.covers(method, route, limit))
+
+
+class Admission:
+    """What a batch or a request asks; as a context, around its work, it is taken."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.waits = store.waits
+        self._first = 0
+        self._units: dict[tuple[Rate, str], int] = {}
+        self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
+        self._holding: Holding | None = None
+
+    def ask(self, limit: Limit, key: str, actions: Sequence[Action]) -> None:
+        """Add what ``actions`` ask of one limit."""
+        if isinstance(limit, Rate):
+            self._units[limit, key] = self._units.get((limit, key), 0) + sum([action.cost for action in actions])
+        elif isinstance(limit, Concurrency):
+            # Unlike the secrets of the system this costs no call of it; random is seeded anew in each process that is forked.
+            self._first = self._first or random.getrandbits(63)
+            self._slots.setdefault((limit, key), []).extend(actions)
+
+    async def __aenter__(self) -> None:
+        first = self._first
+        charges = [Charge(limit, key, units) for (limit, key), units in self._units.items()]
+        claims = [
+            Claim(limit, key, len(actions), [first + action.index for action in actions if action.runs])
+            for (limit, key), actions in self._slots.items()
+        ]
+        for charge in charges:
+            if charge.units > charge.limit.amount:
+                raise _never(charge.limit, charge.units)
+        for claim in claims:
+            if claim.slots > claim.limit.amount:
+                raise _never(claim.limit, claim.slots)
+        refusal = await self.store.admit(charges, claims)
+        if refusal is not None:
+            raise _too_many(refusal)
+        held = [claim for claim in claims if claim.members]
+        if held:
+            self._holding = self.store.hold(held)
+            await self._holding.__aenter__()
+            ended = self._ended
+            for actions in self._slots.values():
+                for action in actions:
+                    action.on_end = ended
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return None if self._holding is None else await self._holding.__aexit__(kind, error, traceback)
+
+    def _ended(self, action: Action) -> None:
+        if self._holding is not None:
+            self._holding.give_back(self._first + action.index)
+
+
+def _never(limit: Limit, asked: int) -> TooManyRequests:
+    return TooManyRequests(f"{limit.name}: asked for {asked}, which can never pass: the limit is {limit.amount}")
+
+
+def _too_many(refusal: Refusal) -> TooManyRequests:
+    asked, left = refusal.asked, refusal.left
+    if isinstance(asked, Charge) and refusal.wait is not None:
+        # Rounded up here, in whole numbers: after that wait the same batch does pass.
+        return TooManyRequests(
+            f"{asked.limit.name}: asked for {asked.units}, {left} left", retry_after=-(-refusal.wait // SECOND)
+        )
+    count = asked.units if isinstance(asked, Charge) else asked.slots
+    return TooManyRequests(f"{asked.limit.name}: asked for {count} at once, {left} left")
+
+
+def _seen(batch: Batch, action: Action) -> Scope:
+    """The scope that a key function of the host's is shown for an action: its own, and behind it what the middleware found out
+    about the batch (``user``, ``state``), which comes from the same header fields.
+    """
+    if action.scope is None:
+        return batch.scope
+    state = {**batch.scope.get("state", {}), **action.scope["state"]}
+    seen = {**batch.scope, **action.scope, "state": state}
+    for name in ("path_params", "endpoint", "route"):
+        seen.pop(name, None)
+    return seen
+
+
+def _key(limit: Limit, request: Request) -> str:
+    key = limit.key(request)
+    if not isinstance(key, str):
+        # Nothing to fall back to: strangers who share a key share a limit.
+        raise TypeError(f"The key function of {limit.name} returned {type(key).__name__}, not a string")
+    return key if len(key) <= LONGEST_KEY else digest(key.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,150 @@
+"""LimitMiddleware: the limiter of direct requests, which counts them as it counts actions (contract section 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from batchkit.admission import Charged
+from batchkit.errors import BatchError
+from batchkit.limiter.limiter import Admission, Limiter
+from batchkit.marks import Mark
+from batchkit.model import RUNNING, current_action
+from batchkit.routes import FULL, Found, Table, find
+from batchkit.settings import LIMITER_ERRORS, Settings, check_choice, check_seconds
+
+__all__ = ["LimitMiddleware"]
+
+logger = logging.getLogger("batchkit")
+
+UNMARKED = Mark()
+
+
+class LimitMiddleware:
+    """Pure ASGI middleware that asks ``limiter`` for each HTTP request; what it refuses is answered 429.
+
+    An action that the limiter has charged as part of its batch is not charged again, and the POST of a batch endpoint whose
+    ``cost_hook`` is the limiter costs nothing: told by where the host's routes lead, not by its path. The ``cost`` and ``limit``
+    of ``@batchable`` hold for direct requests too. A slot is taken until the app has done its work. Websockets pass.
+
+    ``limiter_timeout`` and ``limiter_errors`` as for ``BatchEndpoint``; ``help`` is the text for the ``help`` of its errors.
+
+    Put it inside what checks the client and what rewrites paths, as middleware of the app that the batch endpoint is mounted to.
+    For a host that is neither Starlette nor FastAPI it cannot tell the endpoint, so a batch costs one more, and limits with
+    ``routes`` or ``limit`` raise RuntimeError. Raises TypeError or ValueError for wrong arguments.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limiter: Limiter,
+        limiter_timeout: float = 1.0,
+        limiter_errors: str = "refuse",
+        help: str | None = None,
+    ) -> None:
+        if not isinstance(limiter, Limiter):
+            raise TypeError(f"limiter={limiter!r}: give a Limiter")
+        check_seconds("limiter_timeout", limiter_timeout)
+        check_choice("limiter_errors", limiter_errors, LIMITER_ERRORS)
+        self.app = app
+        self.limiter = limiter
+        self.limiter_timeout = limiter_timeout
+        self.limiter_errors = limiter_errors
+        self.help = help
+        self._table: Table | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            async with self.limiter:
+                await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http" or self._is_charged(scope):
+            await self.app(scope, receive, send)
+            return
+        found = self._find(scope)
+        if found is not None and scope["method"] == "POST" and self._is_free(found):
+            await self.app(scope, receive, send)
+            return
+        route = found.entry.template if found is not None and found.entry is not None else None
+        mark = _mark(found, scope["method"])
+
+        def charge() -> Admission:
+            return self.limiter.request(scope, route, mark.cost, mark.limit)
+
+        running = False
+        try:
+            async with Charged(charge, self.limiter_timeout, self.limiter_errors, lambda: f"a {scope['method']} request"):
+                running = True
+                await self.app(scope, receive, send)
+        except BatchError as error:
+            if running:
+                raise
+            headers = {**error.headers, "cache-control": "no-store"}
+            content = error.content(self.help)
+            response = Response(content, error.status_code, headers, "application/json; charset=utf-8")
+            await response(scope, receive, send)
+
+    def _is_charged(self, scope: Scope) -> bool:
+        action = current_action(scope)
+        if action is None and (running := RUNNING.get()) is not None and not running.passed:
+            # A middleware may have built the scope anew.
+            action = running
+        return action is not None and action.charged_by is self.limiter
+
+    def _is_free(self, found: Found) -> bool:
+        entry = found.entry
+        if entry is None or found.match is not FULL:
+            return False
+        layers = (entry.endpoint, *(entry.below.around if entry.below is not None else ()))
+        return any(endpoint is layer for layer in layers for endpoint in self.limiter.endpoints)
+
+    def _find(self, scope: Scope) -> Found | None:
+        """Where the request ends, None where that cannot be told."""
+        table = self._table or self._read(scope)
+        if table is None:
+            return None
+        try:
+            table.refresh()
+            return find(table, {"root_path": "", **scope})
+        except Exception:
+            # A convertor of the host may fail on what a client sends: the host's own answer will say so.
+            logger.debug("The route of a request cannot be told", exc_info=True)
+            return None
+
+    def _read(self, scope: Scope) -> Table | None:
+        host = next(_hosts(self.app), None) or scope.get("app")
+        if isinstance(host, Starlette | Router):
+            router = host.router if isinstance(host, Starlette) else host
+            self._table = Table(router, Settings(), responder=host if isinstance(host, Starlette) else None)
+        elif any(limit.routes is not None or limit.limit is not None for limit in self.limiter.limits):
+            raise RuntimeError(
+                "LimitMiddleware: limits with routes or limit need a Starlette or FastAPI app, whose routes can be read"
+            )
+        return self._table
+
+
+def _mark(found: Found | None, method: str) -> Mark:
+    if found is None or found.match is not FULL or found.entry is None:
+        return UNMARKED
+    return found.entry.verdict(method).mark or UNMARKED
+
+
+def _hosts(app: Any) -> Iterator[Starlette | Router]:
+    """The Starlette or Router at the end of a chain of middleware."""
+    seen: set[int] = set()
+    while app is not None and id(app) not in seen:
+        if isinstance(app, Starlette | Router):
+            yield app
+            return
+        seen.add(id(app))
+        if isinstance(router := getattr(app, "router", None), Router):
+            yield router
+            return
+        app = getattr(app, "app", None)
