@@ -67,9 +67,9 @@ class Testbed:
 
         host.router.routes.insert(0, Route(self._full_path, checked, methods=[self._method]))
         size = (limit + 2) * (len(self._path) + 100)
-        BatchEndpoint(cost_hook=self._hook, plugins=[self], max_actions=limit + 1, max_body_size=size).mount_to(
-            host, self._batch_path
-        )
+        BatchEndpoint(
+            cost_hook=self._hook, limiter_timeout=2 * patience, plugins=[self], max_actions=limit + 1, max_body_size=size
+        ).mount_to(host, self._batch_path)
 
     async def run(self, check: Callable[[Testbed], Awaitable[None]]) -> None:
         """Start the host, run one check on it, and shut it down. Raises CostHookError."""

@@ -32,6 +32,17 @@ class WatchedHook:
         # Whatever else a hook tells the endpoint, or is told by it.
         return getattr(self._hook, name)
 
+    async def __aenter__(self) -> None:
+        # A hook that is a context itself is entered for the life of the app.
+        if isinstance(self._hook, AbstractAsyncContextManager):
+            await self._hook.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(self._hook, AbstractAsyncContextManager):
+            await self._hook.__aexit__(kind, error, traceback)
+
     def __call__(self, batch: Batch) -> AbstractAsyncContextManager[object] | Awaitable[None]:
         self.calls += 1
         with self._watched("was called"):

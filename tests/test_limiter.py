@@ -25,6 +25,7 @@ from batchkit.limiter.memory import MemoryStore
 from batchkit.limiter.scripts import ADMIT, ADMITTED, Script
 from batchkit.limiter.store import Charge, Claim
 from batchkit.model import Action
+from batchkit.testing import check_cost_hook
 from tests.asgi import request
 from tests.batches import action, envelope, post
 from tests.redises import RedisServer
@@ -322,3 +323,24 @@ async def test_a_mark_that_names_no_limit_is_told_once(caplog: pytest.LogCapture
     for _ in range(3):
         assert await refused(limiter, reads(2, limit="serch")) is None
     assert caplog.text.count("@batchable(limit='serch') on /x") == 1
+
+
+@pytest.mark.parametrize("over_redis", [False, True])
+@pytest.mark.parametrize("middleware", [False, True])
+@pytest.mark.parametrize("slots", [False, True])
+async def test_the_limiter_passes_the_check_for_hooks(
+    over_redis: bool, middleware: bool, slots: bool, request: pytest.FixtureRequest
+) -> None:
+    """“if any action would exceed any enforced limit, the whole batch is 429 …, and **no limiter is left charged**”."""
+    limits = [Concurrency(12, name="slots")] if slots else [Rate(12, 86400, name="user"), Rate(60, 86400, name="team")]
+    url = request.getfixturevalue("redis").url if over_redis else None
+    made: list[Limiter] = []
+
+    def fresh() -> Limiter:
+        made.append(Limiter(limits, url, prefix=f"check{len(made)}"))
+        return made[-1]
+
+    def host() -> Starlette:
+        return Starlette(middleware=[Middleware(LimitMiddleware, limiter=made[-1])])
+
+    await check_cost_hook(fresh, limit=12, gives_back=slots, host=host if middleware else None)
