@@ -18,7 +18,8 @@ BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
 class RedisServer:
     """One server, which can be stopped, started again, and hung."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self.options = options
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}"
@@ -26,7 +27,7 @@ class RedisServer:
 
     def start(self) -> None:
         assert BINARY is not None
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self.options]
         self.process = subprocess.Popen([BINARY, *options], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -68,12 +69,12 @@ class RedisServer:
 
 
 @contextmanager
-def serving_redis() -> Iterator[RedisServer]:
+def serving_redis(*options: str) -> Iterator[RedisServer]:
     """A server; without the binary the test is skipped, but on CI it fails."""
     if BINARY is None:
         message = "redis-server is not installed: apt-get install redis-server"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    server = RedisServer()
+    server = RedisServer(*options)
     try:
         yield server
     finally:

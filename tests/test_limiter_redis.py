@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,13 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from batchkit import BatchEndpoint, LimiterUnavailable, TooManyRequests
-from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate
+from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits, by_address
 from batchkit.limiter.redis import RedisStore
 from batchkit.limiter.store import Claim
 from tests.asgi import lifespan, request
 from tests.batches import action, envelope, post
 from tests.benchmarks.limiter import a_batch, contend, crowd, trips
-from tests.redises import RedisServer
+from tests.redises import RedisServer, serving_redis
 
 pytestmark = pytest.mark.anyio
 
@@ -267,3 +268,21 @@ async def test_a_server_slower_than_the_time_that_there_is_refuses(redis: RedisS
         with pytest.raises(LimiterUnavailable), anyio.fail_after(20):
             await store.admit([], [claim])
     assert redis.taken() == 0
+
+
+async def test_a_cluster_takes_all_limits_of_a_batch_in_one_call(tmp_path: Path) -> None:
+    """One hash tag: a node of a cluster refuses a script whose keys lie in several slots."""
+
+    async def hello(request: Request) -> Response:
+        return Response()
+
+    with serving_redis("--cluster-enabled", "yes", "--dir", str(tmp_path)) as server:
+        assert server.ask("CLUSTER ADDSLOTSRANGE 0 16383") == ["+OK"]
+        while "cluster_state:ok" not in server.ask("CLUSTER INFO"):
+            await anyio.lowlevel.checkpoint()
+        limits = [*asana_limits(per_minute=10), Rate(10, 60, name="network", key=by_address)]
+        async with Limiter(limits, server.url) as limiter:
+            app = BatchEndpoint(policy="all", cost_hook=limiter).mount_to(Starlette(routes=[Route("/x", hello)]))
+            assert (await post(app, envelope(*[action("/x")] * 7))).status == 200
+            assert (await post(app, envelope(*[action("/x")] * 7))).status == 429
+            assert (await post(app, envelope(*[action("/x")] * 3))).status == 200
