@@ -21,7 +21,7 @@ logger = logging.getLogger("batchkit")
 __all__ = ["Dispatch", "collect", "enter"]
 
 # A cancel scope left open ends the task group around its task, and all its tasks. A second group around each action would
-# keep that from the others, for half of what the action itself costs: so a route has it for its first runs, and after a leak.
+# keep that from the others, for over half of what a trivial action costs: so a route has it for its first runs, and after a leak.
 TRUSTED_AFTER = 100
 
 
