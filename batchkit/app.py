@@ -84,7 +84,9 @@ class BatchEndpoint(Settings):
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
         host = self.host if isinstance(self.host, Starlette | Router) else app
         # Below a mount, its prefix is known only by each request.
-        self._hosts[id(self.host or app)] = self._guarded(host, ("" if host is app else "…") + _parent(path))
+        self._hosts[id(app if self.host is None else self.host)] = self._guarded(
+            host, ("" if host is app else "…") + _parent(path)
+        )
         # First, so that no catch-all of the host can take its path.
         _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
         self._mounted_to = app

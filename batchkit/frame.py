@@ -7,7 +7,6 @@ of header fields, because a host may need any of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -77,7 +76,9 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     elif "app_root_path" in scope:
         shared["app_root_path"] = scope["app_root_path"]
     shared["root_path"] = root_path
-    headers = [field for field in scope["headers"] if _crosses(field[0])]
+    headers = [
+        (name, value) for name, value in scope["headers"] if name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIXES)
+    ]
     if state is None:
         state = {key: value for key, value in scope.get("state", {}).items() if not key.startswith("_")}
     if base_path is None:
@@ -96,12 +97,6 @@ def host_header(scope: Scope) -> bytes | None:
     return None
 
 
-@lru_cache(maxsize=256)
-def _crosses(name: bytes) -> bool:
-    return name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIXES)
-
-
-@lru_cache(maxsize=16)
 def _parent(path: str, raw_path: bytes) -> tuple[str, bytes]:
     """The path, decoded and raw, of the API whose batch endpoint has been called at this path."""
     path = path.rstrip("/").rpartition("/")[0]

@@ -19,6 +19,9 @@ __all__ = ["Action", "Batch", "Result", "current_action"]
 
 ACTION_KEY = "batchkit.action"
 
+# What an action's method may be (contract section 2).
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
 # Known also where a middleware has built the scope anew, without the key: see the guard.
 RUNNING: ContextVar[Action | None] = ContextVar("batchkit.action", default=None)
 

@@ -15,14 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
 from batchkit.marks import Mark
-from batchkit.model import Action, Batch
+from batchkit.model import METHODS, Action, Batch
 from batchkit.routes import FULL, Entry, Found, Table, find
 from batchkit.schema import Validator, explain, loads
 from batchkit.settings import Settings
 
 __all__ = ["Resolver"]
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 logger = logging.getLogger("batchkit")
 

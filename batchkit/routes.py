@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, comp
 from starlette.types import ASGIApp, Scope
 
 from batchkit.marks import Mark, MarkedApp, read_mark
-from batchkit.model import Conduct
+from batchkit.model import METHODS, Conduct
 from batchkit.settings import Settings
 
 __all__ = ["Entry", "Found", "Table", "find"]
@@ -59,7 +59,10 @@ class Entry:
         """Whether the route may run in a batch for ``method``."""
         verdict = self.verdicts.get(method)
         if verdict is None:
-            verdict = self.verdicts[method] = self._judge(method)
+            verdict = self._judge(method)
+            # A direct request may have any method, and a client could make up new ones for ever.
+            if method in METHODS:
+                self.verdicts[method] = verdict
         return verdict
 
     def _judge(self, method: str) -> Verdict:

@@ -14,12 +14,12 @@ from batchkit import schema
 from batchkit.content import render
 from batchkit.dialect import DIALECTS, Dialect, Options
 from batchkit.errors import InvalidAction, InvalidBatch
-from batchkit.model import Action, Result
+from batchkit.model import METHODS, Action, Result
 from batchkit.settings import NEVER_HEADERS, Settings
 
 __all__ = ["decode", "encode"]
 
-METHODS = {spelling: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD") for spelling in (name, name.lower())}
+_SPELLINGS = {spelling: name for name in METHODS for spelling in (name, name.lower())}
 
 
 # In bytes. To find fault with ten long actions, item by item, costs more than to run a batch.
@@ -168,7 +168,7 @@ def _outline(raw: Raw, rules: dict[str, Any]) -> Any:
 
 def _decode_action(action: Action, fields: _Action, dialect: Dialect) -> None:
     """Raises InvalidAction, its messages without their place, or ValidationError for what the schema can explain."""
-    method = METHODS.get(fields.method) or METHODS.get(fields.method.lower() if fields.method.isascii() else "")
+    method = _SPELLINGS.get(fields.method) or _SPELLINGS.get(fields.method.lower() if fields.method.isascii() else "")
     if method is None:
         raise msgspec.ValidationError
     action.method = method

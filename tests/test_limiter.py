@@ -11,6 +11,7 @@ import pytest
 from anyio import Event, create_task_group
 from anyio.lowlevel import checkpoint
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -344,3 +345,23 @@ async def test_the_limiter_passes_the_check_for_hooks(
         return Starlette(middleware=[Middleware(LimitMiddleware, limiter=made[-1])])
 
     await check_cost_hook(fresh, limit=12, gives_back=slots, host=host if middleware else None)
+
+
+async def test_methods_that_clients_make_up_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """A server with h11 passes on any method, of up to 64 KiB: what is kept for each would be a leak at the client's will."""
+
+    class Tasks(HTTPEndpoint):
+        @batchable(limit="misspelled")
+        async def get(self, request: Request) -> Response:
+            return Response()
+
+    limiter = Limiter([Rate(500, 60, name="all"), Rate(1, 60, name="purges", methods=["purge"])])
+    app = Starlette(routes=[Route("/tasks", Tasks)], middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    kept = set()
+    for number in range(100):
+        assert (await request(app, f"MADE-UP-{number}", "/tasks")).status == 405
+        kept.add(limiter.covering.cache_info().currsize)
+    assert kept == {1}
+    assert caplog.text.count("misspelled") == 1
+    # One that a limit names still counts there.
+    assert [(await request(app, "PURGE", "/tasks")).status for _ in range(2)] == [405, 429]

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
 
-from batchkit import BatchEndpoint
+from batchkit import BatchEndpoint, batchable
 from batchkit.routes import Table, find, route_path
+from batchkit.settings import Settings
 
 
 async def endpoint(request: Request) -> Response:
@@ -117,3 +118,11 @@ def test_the_path_below_root_path_is_what_starlette_matches_on() -> None:
         "",
         "/b",
     ]
+
+
+def test_no_verdict_is_kept_on_a_method_that_no_action_has() -> None:
+    table = Table(Router([Route("/tasks", batchable(Response()))]), Settings())
+    [entry] = table.leaves()
+    verdicts = [entry.verdict(f"MADE-UP-{number}") for number in range(100)]
+    assert all(verdict == entry.verdict("GET") for verdict in verdicts)
+    assert set(entry.verdicts) == {"GET"}

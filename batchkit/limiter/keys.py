@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2b
 
 from starlette.requests import Request
@@ -30,7 +29,6 @@ def by_address(request: Request) -> str:
     return "address:" + (client[0] if client else "")
 
 
-@lru_cache(maxsize=256)
 def digest(secret: bytes) -> str:
     """Bytes of any length, in 32 characters that do not give them away."""
     return blake2b(secret, digest_size=16).hexdigest()

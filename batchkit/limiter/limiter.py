@@ -19,7 +19,7 @@ from batchkit.limiter.keys import COMMON, digest
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
 from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
-from batchkit.model import Action, Batch
+from batchkit.model import METHODS, Action, Batch
 
 __all__ = ["Admission", "Limiter"]
 
@@ -61,7 +61,7 @@ class Limiter:
             store = RedisStore(store, prefix=prefix)
         self.store: Store = MemoryStore() if store is None else store
         self.endpoints: list[object] = []
-        # Templates are few, but a direct request may have any method.
+        self.methods = frozenset(METHODS).union(*(limit.methods or () for limit in self.limits))
         self.covering = lru_cache(maxsize=4096)(self._covering)
         # By task: several apps may share a limiter, and end in any order.
         self._opened: dict[int, list[AsyncExitStack]] = {}
@@ -93,7 +93,9 @@ class Limiter:
     def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
         """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
         admission = Admission(self.store)
-        action = Action(0, scope["method"], scope["path"], route, cost, limit)
+        # Any other method meets the same limits as none, and is not to be kept: a client could make up new ones for ever.
+        method = scope["method"] if scope["method"] in self.methods else ""
+        action = Action(0, method, scope["path"], route, cost, limit)
         request = Request(scope)
         for each in self.covering(action.method, route, limit):
             admission.ask(each, _key(each, request), [action])
