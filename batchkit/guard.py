@@ -24,7 +24,7 @@ class Guard:
     context itself, besides giving one for each batch, is entered for the life of the app.
     """
 
-    def __init__(self, router: Router, help: str | None, started: Callable[[], None], cost_hook: object = None) -> None:
+    def __init__(self, router: Router, help: str | None, started: Callable[[], None], cost_hook: object) -> None:
         self.router = router
         self.app = router.middleware_stack
         # Middleware of the router itself, or another kind of router, has its own say in what happens next.

@@ -68,11 +68,7 @@ class Rule:
     @classmethod
     def read(cls, keyword: str, text: str) -> Rule:
         """The rule that a text stands for. Raises ValueError, naming the keyword it was given to."""
-        return cls.parse(*_template(keyword, text))
-
-    @classmethod
-    def parse(cls, method: str | None, template: str) -> Rule:
-        """The rule that an entry stands for."""
+        method, template = _template(keyword, text)
         return cls(method, _bare(template.removesuffix("/*")), template.endswith("/*"))
 
     def matches(self, method: str, template: str) -> bool:
