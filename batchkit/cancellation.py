@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
+from asyncio import CancelledError, current_task
 from contextlib import suppress
 
 from anyio import current_effective_deadline, get_cancelled_exc_class
@@ -27,7 +27,7 @@ def is_real(error: BaseException) -> bool:
 def is_asked() -> bool:
     """Whether somebody called ``cancel()`` on this very task, which only asyncio has."""
     try:
-        task = asyncio.current_task()
+        task = current_task()
     except RuntimeError:
         return False
     return task is not None and task.cancelling() > 0
@@ -38,8 +38,8 @@ async def take_back() -> None:
 
     Only cancel scopes end the work of a batch; a task of theirs that ends as cancelled makes anyio cancel the whole group.
     """
-    task = asyncio.current_task()
+    task = current_task()
     while task is not None and task.cancelling() and current_effective_deadline() != -math.inf:
-        with suppress(asyncio.CancelledError):
+        with suppress(CancelledError):
             await checkpoint()
         task.uncancel()

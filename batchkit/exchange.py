@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
 from anyio import TaskHandle, create_task_group
 from anyio.lowlevel import checkpoint
-from msgspec import Struct
 from starlette.types import ASGIApp, Message
 
 from batchkit.cancellation import is_asked, is_real, take_back
@@ -25,6 +25,10 @@ logger = logging.getLogger("batchkit")
 CHUNKS_PER_CHECKPOINT = 16
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+# How an answer starts: with its status, header fields and Content-Encoding.
+Start = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class Conversation(Protocol):
@@ -43,7 +47,8 @@ class Conversation(Protocol):
         """Wait until the client is gone or the batch is answered."""
 
 
-class Exchange(Struct, eq=False):
+@dataclass(eq=False, slots=True)
+class Exchange:
     """The request that ``action`` is, from its scope to its result, in a conversation of several.
 
     ``task`` is what runs it; the rest is the answer so far.
@@ -55,10 +60,8 @@ class Exchange(Struct, eq=False):
     task: TaskHandle[None] | None = None
     started: float = 0.0
     received: bool = False
-    status: int | None = None
-    headers: list[tuple[bytes, bytes]] = []
-    coding: bytes = b""
-    chunks: list[bytes] = []
+    start: Start | None = None
+    chunks: list[bytes] | None = None
     size: int = 0
 
     async def run(self) -> None:
@@ -115,7 +118,7 @@ class Exchange(Struct, eq=False):
         elif kind == "http.response.start":
             self._start(message["status"], message.get("headers", ()))
         elif kind == "http.response.body":
-            if self.status is None:
+            if self.start is None:
                 raise RuntimeError("The application sent a body before it started its response")
             chunk = message.get("body", b"")
             if type(chunk) is not bytes:
@@ -125,8 +128,9 @@ class Exchange(Struct, eq=False):
                 self.end(ResultTooLarge(f"The result is larger than {self.around.limit:,} bytes"))
                 await checkpoint()
             elif not message.get("more_body", False):
-                self._complete(self.status, b"".join((*self.chunks, chunk)) if self.chunks else chunk)
+                self._complete(self.start, chunk if self.chunks is None else b"".join((*self.chunks, chunk)))
             else:
+                self.chunks = self.chunks or []
                 self.chunks.append(chunk)
                 if len(self.chunks) % CHUNKS_PER_CHECKPOINT == 0:
                     # A stream that never waits would otherwise never meet its deadline.
@@ -151,7 +155,7 @@ class Exchange(Struct, eq=False):
             self._finish(Result.of_error(failed, self.around.help, perf_counter() - self.started))
 
     def _start(self, status: object, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        if self.status is not None:
+        if self.start is not None:
             raise RuntimeError("The application started its response twice")
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise RuntimeError(f"The application answered with the status {status!r}")
@@ -167,15 +171,15 @@ class Exchange(Struct, eq=False):
                 # It goes into the header of the batch's own answer, which a line break would end.
                 raise RuntimeError("The application sent a cookie with a control character")
             fields.append((name, value))
-        self.status, self.headers, self.coding = status, fields, coding
+        self.start = status, fields, coding
 
-    def _complete(self, status: int, body: bytes) -> None:
-        headers = self.headers
+    def _complete(self, start: Start, body: bytes) -> None:
+        status, headers, coding = start
         if self.action.method == "HEAD" or status == 204 or status == 304:
             body = b""
-        if self.coding and body:
+        if coding and body:
             try:
-                plain = undo_coding(self.coding, body, self.around.limit)
+                plain = undo_coding(coding, body, self.around.limit)
             except ResultTooLarge as error:
                 self.end(error)
                 return
@@ -186,5 +190,5 @@ class Exchange(Struct, eq=False):
 
     def _finish(self, result: Result) -> None:
         self.action.result = result
-        self.chunks.clear()
+        self.chunks = None
         self.around.completed()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
-from starlette.routing import Router
+from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from batchkit.errors import InvalidAction
@@ -57,12 +57,13 @@ class Guard:
         action.passed = True
         if action.taken is None or not self.hands_over:
             await self.app(scope, receive, send)
-        else:
-            route, child_scope = action.taken
-            scope.setdefault("router", self.router)
-            scope["route"] = route
-            scope.update(child_scope)
-            await route.handle(scope, receive, send)
+            return
+        route, child_scope = action.taken
+        scope.setdefault("router", self.router)
+        scope["route"] = route
+        scope.update(child_scope)
+        # A plain Route's handle() does no more than to ask for the method again.
+        await (route.app if type(route) is Route else route.handle)(scope, receive, send)
 
     async def _refuse(self, action: Action, send: Send) -> None:
         error = InvalidAction(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
@@ -64,7 +65,8 @@ class Conduct(Struct, eq=False):
     clean: int = 0
 
 
-class Action(Struct, eq=False):
+@dataclass(eq=False, slots=True)
+class Action:
     """One entry of a batch, from its input to its result (contract section 2).
 
     For hooks and handlers, to be read and never written: ``index`` its place in the batch, from 0; ``method`` in upper

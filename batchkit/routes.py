@@ -155,7 +155,7 @@ class Table:
     def candidates(self, scope: Scope) -> list[Entry]:
         """The entries, in order, that can match: all but those with another literal first segment."""
         path: str = route_path(scope) if scope["root_path"] else scope["path"]
-        return self._by_segment.get(path.split("/", 2)[1] if path[:1] == "/" else "", self._open)
+        return self._by_segment.get(path[1:].partition("/")[0], self._open)
 
 
 class Found(Struct):

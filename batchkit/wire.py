@@ -211,6 +211,7 @@ def encode(results: Sequence[Result], settings: Settings) -> tuple[bytes, list[t
     """The body of the batch's answer, and the ``Set-Cookie`` fields of the actions, in order, which go to its header."""
     cookies: list[tuple[bytes, bytes]] = []
     data = []
+    shown = settings.shown
     for result in results:
         fields = dict(result.raw_headers)
         if len(fields) != len(result.raw_headers):
@@ -219,9 +220,11 @@ def encode(results: Sequence[Result], settings: Settings) -> tuple[bytes, list[t
             cookies += [header for header in result.raw_headers if header[0] == b"set-cookie"]
         body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
         if type(body) is Raw:
-            data.append(_Result(result.status_code, _shown(fields, settings.shown), body))
+            # Nothing to show, as in most results, is seen without a call.
+            headers = {} if shown is not None and shown.isdisjoint(fields) else _shown(fields, shown)
+            data.append(_Result(result.status_code, headers, body))
         else:
-            headers = _shown(fields, (settings.shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING)
+            headers = _shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING)
             data.append(_Result(result.status_code, headers, body, "base64" if type(body) is bytes else UNSET))
     return _encode_json(_Answer(data)), cookies
 
@@ -241,6 +244,4 @@ def _shown(fields: dict[bytes, bytes], shown: Set[bytes] | None) -> dict[str, st
     """The ``headers`` of a result: the fields with a name in ``shown``; None stands for all that may be shown."""
     if shown is None:
         shown = fields.keys() - NEVER_HEADERS
-    if shown.isdisjoint(fields):
-        return {}
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name in shown}
