@@ -29,9 +29,6 @@ _CHARSET = re.compile(
 _json = msgspec.json.Decoder(Raw)
 
 
-EMPTY = Raw(b"{}")
-
-
 def media_type(content_type: bytes) -> tuple[str, str | None]:
     """The media type and the charset of a ``Content-Type``, both in lower case; the charset None where absent."""
     essence, *parameters = content_type.decode("latin-1").lower().split(";")
@@ -86,23 +83,23 @@ def undo_coding(coding: bytes, content: bytes, limit: int) -> bytes | None:
     return None
 
 
-def render(content_type: bytes, coding: bytes, content: bytes) -> Raw | str | bytes:
-    """What ``content`` is in JSON: JSON as it is, byte for byte; a string for text; bytes for anything else, which become base64.
+def render(content_type: bytes, coding: bytes, content: bytes) -> bytes | str | None:
+    """What ``content`` is in JSON: JSON as it is, byte for byte; a string for text; None for anything else, which becomes base64.
 
     ``content_type`` and ``coding`` are the values of ``Content-Type`` and ``Content-Encoding``, empty where absent.
     """
     if not content:
-        return EMPTY
+        return b"{}"
     calls_itself_json, charset = _kind(content_type)
     if not coding:
         if calls_itself_json and is_json(content):
-            return Raw(content)
+            return content
         if charset is not None:
             try:
                 return content.decode(charset)
             except (LookupError, ValueError):
                 pass
-    return content
+    return None
 
 
 @lru_cache(maxsize=64)

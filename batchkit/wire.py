@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from batchkit import schema
 from batchkit.content import render
@@ -196,21 +196,14 @@ def _explain_action(raw: Raw, place: str) -> list[str]:
     return schema.explain(_ACTION_SCHEMA, schema.outline(outline), place) or vague
 
 
-class _Result(Struct, gc=False):
-    status_code: int
-    headers: dict[str, str]
-    body: Raw | str | bytes
-    body_encoding: str | UnsetType = UNSET
-
-
-class _Answer(Struct):
-    data: list[_Result]
+_RESULT = b'{"status_code":%d,"headers":%b,"body":'
 
 
 def encode(results: Sequence[Result], settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body of the batch's answer, and the ``Set-Cookie`` fields of the actions, in order, which go to its header."""
     cookies: list[tuple[bytes, bytes]] = []
-    data = []
+    # Joined once: a body that is JSON is never copied but into the whole.
+    parts = [b'{"data":[']
     shown = settings.shown
     for result in results:
         fields = dict(result.raw_headers)
@@ -219,14 +212,21 @@ def encode(results: Sequence[Result], settings: Settings) -> tuple[bytes, list[t
         if b"set-cookie" in fields:
             cookies += [header for header in result.raw_headers if header[0] == b"set-cookie"]
         body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
-        if type(body) is Raw:
-            # Nothing to show, as in most results, is seen without a call.
-            headers = {} if shown is not None and shown.isdisjoint(fields) else _shown(fields, shown)
-            data.append(_Result(result.status_code, headers, body))
+        if isinstance(body, bytes):
+            headers = b"{}" if shown is not None and shown.isdisjoint(fields) else _encode_json(_shown(fields, shown))
+            parts += (_RESULT % (result.status_code, headers), body, b"},")
         else:
-            headers = _shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING)
-            data.append(_Result(result.status_code, headers, body, "base64" if type(body) is bytes else UNSET))
-    return _encode_json(_Answer(data)), cookies
+            headers = _encode_json(_shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING))
+            parts += (_RESULT % (result.status_code, headers), *_as_string(body, result.body))
+    parts[-1] = parts[-1][:-1] + b"]}"
+    return b"".join(parts), cookies
+
+
+def _as_string(text: str | None, content: bytes) -> tuple[bytes, bytes]:
+    """The JSON of a body that is no JSON, and what follows it: a string, or base64 where it is no text."""
+    if text is None:
+        return _encode_json(content), b',"body_encoding":"base64"},'
+    return _encode_json(text), b"},"
 
 
 def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
