@@ -10,6 +10,7 @@ import shlex
 import socket
 import sys
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 from threading import Thread
 from typing import Any
@@ -17,22 +18,22 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import uvicorn
 
-from example_app.app import TOKEN, create_app
+from example_app.app import DATABASE, FILES, TOKEN, create_app
 
 Action = dict[str, Any]
 
 # With the status that each should get. The gids are those of the demo data: the same at every start.
 DEMO: list[tuple[Action, int]] = [
     ({"method": "get", "relative_path": "/users/me"}, 200),
-    ({"method": "get", "relative_path": "/tasks/1003", "options": {"fields": ["name", "completed"]}}, 200),
+    ({"method": "get", "relative_path": "/tasks/1008", "options": {"fields": ["name", "completed"]}}, 200),
     ({"method": "get", "relative_path": "/projects", "options": {"limit": 1, "fields": ["name"]}}, 200),
     ({"method": "post", "relative_path": "/tasks", "data": {"name": "Water the beans", "projects": ["1006"]}}, 201),
-    ({"method": "put", "relative_path": "/tasks/1004", "data": {"completed": True}}, 200),
-    ({"method": "delete", "relative_path": "/tasks/1008"}, 200),
-    ({"method": "head", "relative_path": "/tasks/1005"}, 200),
+    ({"method": "put", "relative_path": "/tasks/1009", "data": {"completed": True}}, 200),
+    ({"method": "delete", "relative_path": "/tasks/1012"}, 200),
+    ({"method": "head", "relative_path": "/tasks/1010"}, 200),
     ({"method": "get", "relative_path": "/tasks/999"}, 404),
-    ({"method": "post", "relative_path": "/organization_exports", "data": {"organization": "1"}}, 400),
-    ({"method": "fetch", "relative_path": "/tasks/1005"}, 400),
+    ({"method": "post", "relative_path": "/organization_exports", "data": {"organization": "1001"}}, 400),
+    ({"method": "fetch", "relative_path": "/tasks/1010"}, 400),
 ]
 BEFORE = """\
 One POST to {url} carries ten actions. Each of them runs as a request of its own,
@@ -55,8 +56,11 @@ def main() -> int:
     except (OSError, OverflowError) as error:
         parser.error(f"port {arguments.port}: {error}")
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/1.0/batch"
-    server = uvicorn.Server(uvicorn.Config(create_app(store=os.environ.get("REDIS_URL")), log_level="warning"))
-    with listener:
+    with listener, TemporaryDirectory() as folder:
+        database, files = (f"sqlite:///{folder}/example_app.db", folder) if arguments.demo else (DATABASE, FILES)
+        database = os.environ.get("DATABASE_URL", database)
+        app = create_app(database, files=files, store=os.environ.get("REDIS_URL"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         try:
             return demo(server, listener, url) if arguments.demo else serve(server, listener, url)
         except KeyboardInterrupt:
