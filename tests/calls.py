@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from example_app.demo_data import OTHER_WORKSPACE, PRIVATE
 from starlette.routing import Mount, Route
 
+from example_app.demo_data import OTHER_WORKSPACE, PRIVATE
 from tests.trackers import action
 
 # What contract section 5 lets a result show.

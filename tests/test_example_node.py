@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_app.demo_data import WORKSPACE
 from starlette.middleware.gzip import GZipMiddleware
 
 from batchkit.limiter import Rate
+from example_app.demo_data import WORKSPACE
 from tests.trackers import serving_tracker
 
 SCRIPTS = Path(__file__).parent / "node"

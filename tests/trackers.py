@@ -11,13 +11,13 @@ from typing import Any
 
 import asana
 import httpx2
-from example_app.models import Base
 from sqlalchemy import NullPool, func, select
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.limiter import Concurrency, Rate
 from example_app.app import TOKEN, create_app
+from example_app.models import Base
 from tests.servers import serving
 
 # Asana's own limits would end most tests within their first seconds.
@@ -98,4 +98,7 @@ def serving_tracker(
     app: ASGIApp = create_app(database, files=files, limits=limits, **keywords)
     wire = Wire(around(app) if around else app)
     with serving(wire) as url:
+        # Answered when the tables are there.
+        httpx2.get(url, trust_env=False)
+        wire.seen.clear()
         yield Tracker(f"{url}/api/1.0", database, wire)
