@@ -73,12 +73,10 @@ def routes(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 def alone(client: httpx2.Client, sent: dict[str, Any]) -> dict[str, Any]:
     """The answer to the request of its own that an action stands for, in the shape of a result."""
     method, data, options = sent["method"], sent.get("data", {}), sent.get("options", {})
-    query = {{"fields": "opt_fields"}.get(name, name): value for name, value in options.items()}
-    content = None
-    if method in ("get", "head", "delete"):
-        query |= data
-    else:
-        content = json.dumps({"data": data})
+    bodyless = method in ("get", "head", "delete")
+    content = None if bodyless else json.dumps({"data": data})
+    query = data if bodyless else {}
+    query = query | {{"fields": "opt_fields"}.get(name, name): value for name, value in options.items()}
     answer = client.request(
         method.upper(),
         sent["relative_path"],

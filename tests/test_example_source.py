@@ -24,7 +24,7 @@ CHANGES = {
 
 
 def name_of(node: ast.expr) -> str:
-    """The last name of what is called or changed."""
+    """The last name of what is called."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
@@ -50,11 +50,16 @@ def is_mutable(value: ast.expr | None) -> bool:
     return isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
 
 
+def changed(node: ast.expr) -> str:
+    return f".{node.attr}" if isinstance(node, ast.Attribute) else name_of(node)
+
+
 def shared_state(tree: ast.Module) -> Iterator[str]:
     """What outlives a call and is changed by one: globals that are rebound or changed in place, caches, mutable defaults."""
+    # A module's are changed by their name, a class's as attributes of something.
     scopes: list[ast.Module | ast.ClassDef] = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
     shared = {
-        target.id
+        target.id if isinstance(scope, ast.Module) else f".{target.id}"
         for scope in scopes
         for node in scope.body
         if isinstance(node, ast.Assign | ast.AnnAssign)
@@ -72,11 +77,11 @@ def shared_state(tree: ast.Module) -> Iterator[str]:
                 if name_of(decorator.func if isinstance(decorator, ast.Call) else decorator) in {"cache", "lru_cache"}:
                     yield f"@{ast.unparse(decorator)} {node.name}"
         called = node.func if isinstance(node, ast.Call) else None
-        if isinstance(called, ast.Attribute) and called.attr in CHANGES and name_of(called.value) in shared:
+        if isinstance(called, ast.Attribute) and called.attr in CHANGES and changed(called.value) in shared:
             yield ast.unparse(node)
-        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and name_of(node.value) in shared:
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and changed(node.value) in shared:
             yield ast.unparse(node)
-        if isinstance(node, ast.AugAssign) and name_of(node.target) in shared:
+        if isinstance(node, ast.AugAssign) and changed(node.target) in shared:
             yield ast.unparse(node)
 
 
