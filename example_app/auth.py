@@ -1,16 +1,14 @@
-"""Bearer tokens, which belong to users."""
-
-from __future__ import annotations
+"""Who asks, by a bearer token, and what they may see."""
 
 from hashlib import sha256
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import selectinload
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
 from starlette.requests import HTTPConnection
 
 from example_app.database import Database
-from example_app.models import Token, User
+from example_app.models import Attachment, Object, OrganizationExport, Project, Story, Task, Token, User, Workspace
 
 
 def digest(token: str) -> str:
@@ -26,11 +24,28 @@ class BearerToken(AuthenticationBackend):
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, User]:
         scheme, _, token = conn.headers.get("authorization", "").partition(" ")
-        statement = select(User).join(Token).where(Token.digest == digest(token))
-        # A session of its own, not that of the request: a batch would keep the connection while its actions wait for one each,
+        statement = select(User).join(Token).where(Token.digest == digest(token)).options(selectinload(User.workspaces))
+        # A session of its own, not that of the request: a batch would hold its connection while its actions wait for one each,
         # and as many batches as there are connections would wait for each other forever.
         async with self.database.session() as session:
-            user = await session.scalar(statement.options(selectinload(User.workspaces)))
+            user = await session.scalar(statement)
         if user is None or scheme.lower() != "bearer":
             raise AuthenticationError("Not Authorized")
         return AuthCredentials(["authenticated"]), user
+
+
+def visible(kind: type[Object], user: User) -> ColumnElement[bool]:
+    """The condition under which ``user`` may see an object of this kind: it is in a workspace of theirs, and not private."""
+    workspaces = [workspace.gid for workspace in user.workspaces]
+    project = Project.workspace_id.in_(workspaces) & or_(Project.public, Project.owner_id == user.gid)
+    task = Task.workspace_id.in_(workspaces) & or_(~Task.projects.any(), Task.projects.any(project))
+    conditions: dict[type[Object], ColumnElement[bool]] = {
+        Workspace: Workspace.gid.in_(workspaces),
+        User: User.workspaces.any(Workspace.gid.in_(workspaces)),
+        Project: project,
+        Task: task,
+        Story: Story.target.has(task),
+        Attachment: Attachment.parent.has(task),
+        OrganizationExport: OrganizationExport.organization_id.in_(workspaces),
+    }
+    return conditions[kind]
