@@ -2,13 +2,25 @@
 
 from hashlib import sha256
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import selectinload
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
 from starlette.requests import HTTPConnection
 
 from example_app.database import Database
-from example_app.models import Attachment, Object, OrganizationExport, Project, Story, Task, Token, User, Workspace
+from example_app.models import (
+    MEMBERS,
+    MEMBERSHIPS,
+    Attachment,
+    Object,
+    OrganizationExport,
+    Project,
+    Story,
+    Task,
+    Token,
+    User,
+    Workspace,
+)
 
 
 def digest(token: str) -> str:
@@ -37,15 +49,20 @@ class BearerToken(AuthenticationBackend):
 def visible(kind: type[Object], user: User) -> ColumnElement[bool]:
     """The condition under which ``user`` may see an object of this kind: it is in a workspace of theirs, and not private."""
     workspaces = [workspace.gid for workspace in user.workspaces]
-    project = Project.workspace_id.in_(workspaces) & or_(Project.public, Project.owner_id == user.gid)
-    task = Task.workspace_id.in_(workspaces) & or_(~Task.projects.any(), Task.projects.any(project))
-    conditions: dict[type[Object], ColumnElement[bool]] = {
-        Workspace: Workspace.gid.in_(workspaces),
-        User: User.workspaces.any(Workspace.gid.in_(workspaces)),
-        Project: project,
-        Task: task,
-        Story: Story.target.has(task),
-        Attachment: Attachment.parent.has(task),
-        OrganizationExport: OrganizationExport.organization_id.in_(workspaces),
-    }
-    return conditions[kind]
+    if kind is Workspace:
+        return Workspace.gid.in_(workspaces)
+    if kind is User:
+        return exists().where(MEMBERS.c.users == User.gid, MEMBERS.c.workspaces.in_(workspaces))
+    if kind is OrganizationExport:
+        return OrganizationExport.organization_id.in_(workspaces)
+    if kind is Project:
+        return Project.workspace_id.in_(workspaces) & or_(Project.public, Project.owner_id == user.gid)
+    if kind is Task:
+        projects = exists().where(MEMBERSHIPS.c.tasks == Task.gid)
+        seen = projects.where(MEMBERSHIPS.c.projects == Project.gid, visible(Project, user))
+        return Task.workspace_id.in_(workspaces) & or_(~projects, seen)
+    if kind is Story:
+        return exists().where(Task.gid == Story.target_id, visible(Task, user))
+    if kind is Attachment:
+        return exists().where(Task.gid == Attachment.parent_id, visible(Task, user))
+    raise TypeError(f"{kind!r}: say here who may see it")

@@ -71,6 +71,10 @@ def pairs(name: str, one: str, other: str) -> Table:
     return Table(name, Base.metadata, *(Column[int](table, key, primary_key=True, index=True) for table, key in keys.items()))
 
 
+MEMBERS = pairs("members", "workspaces", "users")
+MEMBERSHIPS = pairs("memberships", "projects", "tasks")
+
+
 class Workspace(Object):
     __tablename__ = "workspaces"
     gid: Mapped[OwnGid]
@@ -84,7 +88,7 @@ class User(Object, BaseUser):
     gid: Mapped[OwnGid]
     name: Mapped[str]
     email: Mapped[str]
-    workspaces: Mapped[list[Workspace]] = relationship(secondary=pairs("members", "workspaces", "users"), order_by=Workspace.gid)
+    workspaces: Mapped[list[Workspace]] = relationship(secondary=MEMBERS, order_by=Workspace.gid)
 
 
 class Token(Base):
@@ -142,9 +146,7 @@ class Task(Object):
     assignee: Mapped[User | None] = relationship(foreign_keys="Task.assignee_id")
     parent_id: Mapped[TaskGid | None]
     parent: Mapped["Task | None"] = relationship(foreign_keys="Task.parent_id", remote_side="Task.gid", back_populates="subtasks")
-    projects: Mapped[list[Project]] = relationship(
-        secondary=pairs("memberships", "projects", "tasks"), order_by=Project.gid, passive_deletes=True
-    )
+    projects: Mapped[list[Project]] = relationship(secondary=MEMBERSHIPS, order_by=Project.gid, passive_deletes=True)
     subtasks: Mapped[list["Task"]] = relationship(foreign_keys="Task.parent_id", back_populates="parent", cascade="all")
     stories: Mapped[list["Story"]] = relationship(foreign_keys="Story.target_id", back_populates="target", cascade="all")
     attachments: Mapped[list["Attachment"]] = relationship(
