@@ -16,7 +16,7 @@ Gid = int | str
 
 async def body(request: Request, form: Any) -> Any:
     """The body, as JSON."""
-    return parsed(await request.body(), form)
+    return parsed(await request.body(), form, "body")
 
 
 async def data(request: Request, form: Any) -> Any:
@@ -28,7 +28,7 @@ async def data(request: Request, form: Any) -> Any:
             f"Unrecognized request field {name} . The only allowed keys at the top level are: data, options. "
             "Is it possible you did not wrap object properties in a data object?",
         )
-    return parsed(content.get("data", b"{}"), form)
+    return parsed(content.get("data", b"{}"), form, "data")
 
 
 def query(request: Request, form: Any) -> Any:
@@ -36,11 +36,11 @@ def query(request: Request, form: Any) -> Any:
     return converted(dict(request.query_params), form)
 
 
-def parsed(content: bytes | Raw, form: Any) -> Any:
+def parsed(content: bytes | Raw, form: Any, name: str) -> Any:
     try:
         return msgspec.json.decode(content, type=form)
     except msgspec.ValidationError as error:
-        raise mistake(error) from None
+        raise mistake(error, name) from None
     except (msgspec.DecodeError, RecursionError):
         raise ApiError(400, "Could not parse request data, invalid JSON") from None
 
@@ -50,12 +50,12 @@ def converted(texts: dict[str, Any], form: Any) -> Any:
     try:
         return msgspec.convert(texts, form, strict=False)
     except msgspec.ValidationError as error:
-        raise mistake(error) from None
+        raise mistake(error, "query") from None
 
 
-def mistake(error: msgspec.ValidationError) -> ApiError:
-    """What is wrong, with the name of the field in front."""
+def mistake(error: msgspec.ValidationError, whole: str) -> ApiError:
+    """What is wrong, with the name of the field in front, or that of the ``whole``."""
     what, _, where = str(error).partition(" - at `$.")
     if missing := re.fullmatch("Object missing required field `(.*)`", what):
         return ApiError(400, f"{missing[1]}: Missing input")
-    return ApiError(400, f"{where.removesuffix('`') or 'data'}: {what}")
+    return ApiError(400, f"{where.removesuffix('`') or whole}: {what}")

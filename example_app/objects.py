@@ -69,8 +69,9 @@ async def delete(kind: type[Object], request: Request) -> Json:
 async def deleted(request: Request, *things: Object) -> Json:
     """The answer to a DELETE of objects and all that hangs on them, files included."""
     session: AsyncSession = request.state.session
-    for thing in things:
-        await session.delete(thing)
+    with session.no_autoflush:  # what is flushed is no longer among the deleted
+        for thing in things:
+            await session.delete(thing)
     files = [thing.file for thing in session.deleted if isinstance(thing, Attachment) and thing.file]
     request.app.state.files.discard(session, *files)
     return Json({"data": {}})
