@@ -1,12 +1,11 @@
 """The app in one piece. ``create_app`` is where the batch endpoint comes in; nothing else here knows of batches."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,11 +17,11 @@ from batchkit.limiter import Limiter, LimitMiddleware, asana_limits
 from batchkit.limiter.limits import Limit
 from batchkit.settings import CostHook, Plugin
 from example_app import attachments, organization_exports, projects, scim, stories, tasks, users
+from example_app.attachments import Files
 from example_app.auth import BearerToken
 from example_app.database import Database, Transaction
 from example_app.demo_data import TOKEN, demo_data
 from example_app.errors import HELP, failed, not_authorized, refused
-from example_app.files import Files
 
 __all__ = ["DATABASE", "EXCLUDE", "FILES", "TOKEN", "create_app"]
 
@@ -46,12 +45,12 @@ def create_app(
     ``limits`` are Asana's, or others, and are counted in ``store``: see ``Limiter``. ``cost_hook`` is asked before each batch in
     place of the limiter; ``plugins`` as for ``BatchEndpoint``.
     """
-    data, folder = Database(database), Path(files)
+    data = Database(database)
     limiter = Limiter(asana_limits() if limits is None else limits, store, prefix="example_app")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        folder.mkdir(parents=True, exist_ok=True)
+        await anyio.Path(files).mkdir(parents=True, exist_ok=True)
         try:
             await data.fill(demo_data())
             yield
@@ -68,6 +67,6 @@ def create_app(
         exception_handlers={HTTPException: refused, Exception: failed},
         lifespan=lifespan,
     )
-    app.state.files = Files(folder)
+    app.state.files = Files(Path(files))
     batch = BatchEndpoint(policy="all", exclude=EXCLUDE, cost_hook=cost_hook or limiter, plugins=plugins, help=HELP)
     return batch.mount_to(app, "/api/1.0/batch")

@@ -1,16 +1,26 @@
-"""Bearer tokens, which belong to users."""
-
-from __future__ import annotations
+"""Who asks, by a bearer token, and what they may see."""
 
 from hashlib import sha256
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import selectinload
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
 from starlette.requests import HTTPConnection
 
 from example_app.database import Database
-from example_app.models import Token, User
+from example_app.models import (
+    MEMBERS,
+    MEMBERSHIPS,
+    Attachment,
+    Object,
+    OrganizationExport,
+    Project,
+    Story,
+    Task,
+    Token,
+    User,
+    Workspace,
+)
 
 
 def digest(token: str) -> str:
@@ -26,11 +36,33 @@ class BearerToken(AuthenticationBackend):
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, User]:
         scheme, _, token = conn.headers.get("authorization", "").partition(" ")
-        statement = select(User).join(Token).where(Token.digest == digest(token))
-        # A session of its own, not that of the request: a batch would keep the connection while its actions wait for one each,
+        statement = select(User).join(Token).where(Token.digest == digest(token)).options(selectinload(User.workspaces))
+        # A session of its own, not that of the request: a batch would hold its connection while its actions wait for one each,
         # and as many batches as there are connections would wait for each other forever.
         async with self.database.session() as session:
-            user = await session.scalar(statement.options(selectinload(User.workspaces)))
+            user = await session.scalar(statement)
         if user is None or scheme.lower() != "bearer":
             raise AuthenticationError("Not Authorized")
         return AuthCredentials(["authenticated"]), user
+
+
+def visible(kind: type[Object], user: User) -> ColumnElement[bool]:
+    """The condition under which ``user`` may see an object of this kind: it is in a workspace of theirs, and not private."""
+    workspaces = [workspace.gid for workspace in user.workspaces]
+    if kind is Workspace:
+        return Workspace.gid.in_(workspaces)
+    if kind is User:
+        return exists().where(MEMBERS.c.users == User.gid, MEMBERS.c.workspaces.in_(workspaces))
+    if kind is OrganizationExport:
+        return OrganizationExport.organization_id.in_(workspaces)
+    if kind is Project:
+        return Project.workspace_id.in_(workspaces) & or_(Project.public, Project.owner_id == user.gid)
+    if kind is Task:
+        projects = exists().where(MEMBERSHIPS.c.tasks == Task.gid)
+        seen = projects.where(MEMBERSHIPS.c.projects == Project.gid, visible(Project, user))
+        return Task.workspace_id.in_(workspaces) & or_(~projects, seen)
+    if kind is Story:
+        return exists().where(Task.gid == Story.target_id, visible(Task, user))
+    if kind is Attachment:
+        return exists().where(Task.gid == Attachment.parent_id, visible(Task, user))
+    raise TypeError(f"{kind!r}: say here who may see it")

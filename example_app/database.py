@@ -1,7 +1,5 @@
 """The database: SQLite in a file or PostgreSQL, and a transaction for each request."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

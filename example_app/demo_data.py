@@ -1,7 +1,5 @@
 """What is in a new database. The gids stand here, so that the demo and the tests can name them."""
 
-from __future__ import annotations
-
 from example_app.auth import digest
 from example_app.models import Base, Project, Task, Token, User, Workspace
 
@@ -11,7 +9,7 @@ WORKSPACE, OTHER_WORKSPACE = 1001, 1002
 ADA, GRACE = 1003, 1004
 # Grace's project, which Ada may not see.
 LAUNCH, GARDEN, PRIVATE = 1005, 1006, 1007
-README, DEMO, TAG, BEANS, FENCE, SECRET = range(1008, 1014)
+README, DEMO, TAG, BEANS, FENCE, CAKE = range(1008, 1014)
 
 
 def demo_data() -> list[Base]:
@@ -24,12 +22,8 @@ def demo_data() -> list[Base]:
     garden = Project(gid=GARDEN, name="Garden", owner=ada, workspace=shared)
     private = Project(gid=PRIVATE, name="Surprise party", owner=grace, workspace=shared, public=False)
     tasks = [
-        (README, "Write the README", launch),
-        (DEMO, "Record a demo", launch),
-        (TAG, "Tag the release", launch),
-        (BEANS, "Plant beans", garden),
-        (FENCE, "Mend the fence", garden),
-        (SECRET, "Order a cake", private),
+        *((README, "Write the README", launch), (DEMO, "Record a demo", launch), (TAG, "Tag the release", launch)),
+        *((BEANS, "Plant beans", garden), (FENCE, "Mend the fence", garden), (CAKE, "Order a cake", private)),
     ]
     return [
         *(Task(gid=gid, name=name, workspace=shared, creator=project.owner, projects=[project]) for gid, name, project in tasks),

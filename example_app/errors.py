@@ -1,6 +1,4 @@
-"""Answers in JSON, and Asana's form for errors."""
-
-from __future__ import annotations
+"""Answers in JSON, and errors in Asana's form."""
 
 import logging
 import secrets
@@ -42,7 +40,7 @@ async def refused(request: Request, error: Exception) -> Json:
 
 
 async def failed(request: Request, error: Exception) -> Json:
-    """The answer where the app itself is at fault. Its phrase finds the line in the log, above the traceback."""
+    """The answer where the app itself is at fault, with a phrase that finds its line in the log."""
     phrase = secrets.token_hex(8)
     logger.error("%s %s failed: %s", request.method, request.url.path, phrase)
     return Json({"errors": [{"message": "Server Error", "help": HELP, "phrase": phrase}]}, 500)

@@ -1,27 +1,25 @@
 """Organization exports, which Asana keeps out of batches."""
 
-from __future__ import annotations
-
 from functools import partial
+from typing import TypedDict
 
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.routing import Route
 
 from example_app.errors import Json
-from example_app.inputs import Gid, data
+from example_app.forms import Gid, data
 from example_app.models import OrganizationExport, Workspace
-from example_app.objects import added, delete, find, show
+from example_app.objects import answer, delete, find, show
 
 
-class NewExport(Struct):
+class NewExport(TypedDict):
     organization: Gid
 
 
 async def create_export(request: Request) -> Json:
-    sent = await data(request, NewExport)
-    organization = await find(request, Workspace, sent.organization, "organization")
-    return await added(request, OrganizationExport(organization=organization))
+    values = await data(request, NewExport)
+    organization = await find(request, Workspace, values["organization"], "organization")
+    return await answer(request, OrganizationExport(organization=organization), 201)
 
 
 ROUTES = (

@@ -1,61 +1,60 @@
-"""Projects, public in their workspace or private to their owner."""
-
-from __future__ import annotations
+"""Projects."""
 
 from functools import partial
+from typing import TypedDict
 
-from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 from starlette.routing import Route
 
 from example_app.errors import ApiError, Json
-from example_app.inputs import UNSET, Gid, Text, UnsetType, data, given, query
+from example_app.forms import Gid, Text, data, query
 from example_app.models import Project, Task, Workspace
-from example_app.objects import added, changed, deleted, find, listed, show
+from example_app.objects import answer, deleted, find, listed, show
 
 
-class ProjectData(Struct):
-    name: Text | UnsetType = UNSET
-    notes: Text | UnsetType = UNSET
-    archived: bool | UnsetType = UNSET
-    public: bool | UnsetType = UNSET
-    workspace: Gid | UnsetType = UNSET
+class ProjectForm(TypedDict, total=False):
+    name: Text
+    notes: Text
+    archived: bool
+    public: bool
 
 
-FIELDS = ("name", "notes", "archived", "public")
+class NewProject(ProjectForm, total=False):
+    workspace: Gid
 
 
-class Filter(Struct):
-    workspace: str | None = None
-    archived: bool | None = None
+class Filter(TypedDict, total=False):
+    workspace: str
+    archived: bool
 
 
 async def list_projects(request: Request) -> Json:
-    wanted = query(request, Filter)
+    wanted = {**query(request, Filter), **request.path_params}
     conditions = []
-    workspace = request.path_params.get("gid", wanted.workspace)
-    if workspace is not None:
-        conditions.append(Project.workspace_id == (await find(request, Workspace, workspace)).gid)
-    if wanted.archived is not None:
-        conditions.append(Project.archived == wanted.archived)
+    if (gid := wanted.get("gid", wanted.get("workspace"))) is not None:
+        conditions.append(Project.workspace_id == (await find(request, Workspace, gid)).gid)
+    if "archived" in wanted:
+        conditions.append(Project.archived == wanted["archived"])
     return await listed(request, Project, *conditions)
 
 
 async def create_project(request: Request) -> Json:
-    sent = await data(request, ProjectData)
-    gid = request.path_params.get("gid", sent.workspace)
-    if gid is UNSET:
+    values = await data(request, NewProject)
+    gid = request.path_params.get("gid", values.pop("workspace", None))
+    if gid is None:
         raise ApiError(400, "workspace: Missing input")
     workspace = await find(request, Workspace, gid)
-    return await added(request, Project(workspace=workspace, owner_id=request.user.gid, **given(sent, *FIELDS)))
+    return await answer(request, Project(workspace=workspace, owner_id=request.user.gid, **values), 201)
 
 
 async def update_project(request: Request) -> Json:
-    sent = await data(request, ProjectData)
+    values = await data(request, ProjectForm)
     project = await find(request, Project, request.path_params["gid"], change=True)
-    return await changed(request, project, given(sent, *FIELDS))
+    for name, value in values.items():
+        setattr(project, name, value)
+    return await answer(request, project)
 
 
 async def delete_project(request: Request) -> Json:

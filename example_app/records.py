@@ -1,6 +1,4 @@
-"""Objects as clients see them: all their fields, the compact ones, or what ``opt_fields`` asks for."""
-
-from __future__ import annotations
+"""Objects as clients see them: all their fields, the compact ones, or those that ``opt_fields`` asks for."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,21 +12,22 @@ from starlette.requests import Request
 from example_app.errors import ApiError
 from example_app.models import Link, Object
 
-# The names of fields, each with what is asked for below it; nothing below: the compact record.
+# The names of fields, each with what is asked for below it: if nothing, the compact record.
 Fields = dict[str, Any]
 
 GROUP = re.compile(r"\(([^()]*)\)")
-MAX_LENGTH, MAX_PATHS, MAX_GROUPS, MAX_DEPTH = 8000, 400, 10, 10
+MAX_LENGTH, MAX_PATHS, MAX_DEPTH = 8000, 400, 10
 
 
 def fields_of(request: Request, default: Iterable[str]) -> Fields:
-    """What to show: ``opt_fields``, dotted paths like ``this.assignee.name`` or ``(parent|assignee).name``, else ``default``."""
+    """What to show: ``opt_fields``, paths like ``this.assignee.name`` or ``(parent|assignee).name``, else ``default``."""
     text = request.query_params.get("opt_fields")
     if not text:
         return {name: {} for name in default}
-    paths = list(islice(chain.from_iterable(map(expanded, text[: MAX_LENGTH + 1].split(","))), MAX_PATHS + 1))
-    if len(text) > MAX_LENGTH or len(paths) > MAX_PATHS or any(path.count(".") > MAX_DEPTH for path in paths):
-        raise ApiError(400, f"opt_fields: Ask for at most {MAX_PATHS} fields, in {MAX_LENGTH} characters, {MAX_DEPTH} deep")
+    asked = text.split(",") if len(text) <= MAX_LENGTH and text.count("(") <= MAX_DEPTH else []
+    paths = list(islice(chain.from_iterable(map(expanded, asked)), MAX_PATHS + 1))
+    if not 0 < len(paths) <= MAX_PATHS or any(path.count(".") > MAX_DEPTH for path in paths):
+        raise ApiError(400, f"opt_fields: Ask for at most {MAX_PATHS} fields, {MAX_DEPTH} deep, in {MAX_LENGTH} characters")
     fields: Fields = {}
     for path in paths:
         below = fields
@@ -38,26 +37,25 @@ def fields_of(request: Request, default: Iterable[str]) -> Fields:
 
 
 def expanded(path: str) -> Iterator[str]:
-    """The paths that a path with groups stands for."""
-    group = GROUP.search(path)
-    if group is None or path.count("(") > MAX_GROUPS:
+    """The paths that one with groups stands for."""
+    if (group := GROUP.search(path)) is None:
         yield path
         return
     for choice in group[1].split("|"):
         yield from expanded(path[: group.start()] + choice + path[group.end() :])
 
 
-async def record(request: Request, thing: Object, default: Iterable[str] | None = None) -> Fields:
-    """An object as JSON, by default with all its fields."""
+async def record(request: Request, *things: Object, fields: Iterable[str] | None = None) -> list[Fields]:
+    """Objects as JSON, with ``fields`` where the client does not say which; by default with all."""
     session: AsyncSession = request.state.session
-    fields = fields_of(request, type(thing).full if default is None else default)
-    # What it refers to is loaded as it is reached.
-    return await session.run_sync(lambda _: shown(request, thing, fields))
+    asked = [fields_of(request, type(thing).full if fields is None else fields) for thing in things[:1]]
+    # What they refer to is loaded when it is reached.
+    return await session.run_sync(lambda _: [shown(request, thing, *asked) for thing in things])
 
 
 def shown(request: Request, thing: Object, fields: Fields) -> Fields:
-    """An object's gid and those of ``fields`` that it has."""
-    names = (name for name in fields if name in type(thing).full and name != "gid")
+    """The gid of an object, and those of ``fields`` that it has."""
+    names = (name for name in fields if name in thing.full and name != "gid")
     return {"gid": str(thing.gid)} | {name: plain(request, getattr(thing, name), fields[name]) for name in names}
 
 

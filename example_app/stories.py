@@ -1,20 +1,18 @@
 """Stories: the comments on a task."""
 
-from __future__ import annotations
-
 from functools import partial
+from typing import TypedDict
 
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.routing import Route
 
 from example_app.errors import Json
-from example_app.inputs import Text, data
+from example_app.forms import Text, data
 from example_app.models import Story, Task
-from example_app.objects import added, find, listed, show
+from example_app.objects import answer, find, listed, show
 
 
-class NewStory(Struct):
+class NewStory(TypedDict):
     text: Text
 
 
@@ -24,9 +22,9 @@ async def list_stories(request: Request) -> Json:
 
 
 async def create_story(request: Request) -> Json:
-    sent = await data(request, NewStory)
+    values = await data(request, NewStory)
     task = await find(request, Task, request.path_params["gid"])
-    return await added(request, Story(text=sent.text, target=task, created_by_id=request.user.gid))
+    return await answer(request, Story(target=task, created_by_id=request.user.gid, **values), 201)
 
 
 ROUTES = (

@@ -1,6 +1,4 @@
-"""Users, and the workspaces they share."""
-
-from __future__ import annotations
+"""Users, and the workspaces that they share."""
 
 from functools import partial
 
@@ -9,8 +7,7 @@ from starlette.routing import Route
 
 from example_app.errors import Json
 from example_app.models import User, Workspace
-from example_app.objects import find, listed, show
-from example_app.records import record
+from example_app.objects import answer, find, listed, show
 
 
 async def user_of(request: Request, gid: object, name: str = "user") -> User:
@@ -19,7 +16,7 @@ async def user_of(request: Request, gid: object, name: str = "user") -> User:
 
 
 async def show_user(request: Request) -> Json:
-    return Json({"data": await record(request, await user_of(request, request.path_params["gid"]))})
+    return await answer(request, await user_of(request, request.path_params["gid"]))
 
 
 async def list_workspaces(request: Request) -> Json:
