@@ -76,7 +76,7 @@ def test_so_it_is_with_many_clients_at_once(sides: tuple[Side, Side]) -> None:
     begin = Barrier(CLIENTS)
 
     def run(number: int) -> tuple[list[str | None], int]:
-        """Three batches of ten, in which each client begins in another place: what is wrong, and how many objects more there are."""
+        """Three batches of ten, where each client begins in another place: what is wrong, and how many objects it added."""
         with other.tracker.client(host="tasks.example") as client:
             gids = prepared(client, "Equal")
             begin.wait(60)
