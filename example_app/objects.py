@@ -14,7 +14,7 @@ from starlette.requests import Request
 from example_app.auth import visible
 from example_app.errors import ApiError, Json
 from example_app.forms import query
-from example_app.models import Attachment, Object
+from example_app.models import Attachment, Object, User, Workspace
 from example_app.records import fields_of, record
 
 Kind = TypeVar("Kind", bound=Object)
@@ -27,18 +27,13 @@ class Page(TypedDict, total=False):
     offset: str
 
 
-async def find(request: Request, kind: type[Kind], gid: object, name: str | None = None, *, change: bool = False) -> Kind:
-    """The object of this kind with this gid, or a 404 that calls it ``name``, or a 403.
-
-    While a request writes, nobody deletes what it has found, and with ``change`` nobody else changes it.
-    """
+async def find(request: Request, kind: type[Kind], gid: object, name: str | None = None) -> Kind:
+    """The object of this kind with this gid, or a 404 that calls it ``name``, or a 403."""
     session: AsyncSession = request.state.session
-    row = None
-    if re.fullmatch("[1-9][0-9]{0,17}", str(gid)):
-        statement = select(kind, visible(kind, request.user)).where(kind.gid == int(str(gid)))
-        if request.method not in ("GET", "HEAD"):
-            statement = statement.with_for_update(read=not change, key_share=not change)
-        row = (await session.execute(statement)).one_or_none()
+    if request.method not in ("GET", "HEAD") and not session.in_transaction():
+        await enter(session, request.user, alone=request.method == "DELETE")
+    key = int(str(gid)) if re.fullmatch("[1-9][0-9]{0,17}", str(gid)) else 0
+    row = (await session.execute(select(kind, visible(kind, request.user)).where(kind.gid == key))).one_or_none()
     name = name or str(kind.__mapper__.polymorphic_identity)
     if row is None:
         raise ApiError(404, f"{name}: Not a recognized ID: {gid}")
@@ -46,6 +41,16 @@ async def find(request: Request, kind: type[Kind], gid: object, name: str | None
     if not may_see:
         raise ApiError(403, f"You do not have access to this {name}.")
     return thing
+
+
+async def enter(session: AsyncSession, user: User, *, alone: bool) -> None:
+    """Lock the workspaces of ``user`` until the transaction ends: who deletes does it alone, all others write side by side.
+
+    So nobody writes on what is being deleted, and no two wait for each other forever. SQLite has but one writer anyway.
+    """
+    gid = Workspace.__table__.c.gid
+    workspaces = select(gid).where(gid.in_([workspace.gid for workspace in user.workspaces])).order_by(gid)
+    await session.execute(workspaces.with_for_update(read=not alone, key_share=not alone))
 
 
 async def answer(request: Request, thing: Object, status: int = 200, fields: Iterable[str] | None = None) -> Json:
@@ -63,7 +68,7 @@ async def show(kind: type[Object], request: Request) -> Json:
 
 
 async def delete(kind: type[Object], request: Request) -> Json:
-    return await deleted(request, await find(request, kind, request.path_params["gid"], change=True))
+    return await deleted(request, await find(request, kind, request.path_params["gid"]))
 
 
 async def deleted(request: Request, *things: Object) -> Json:

@@ -51,7 +51,7 @@ async def create_project(request: Request) -> Json:
 
 async def update_project(request: Request) -> Json:
     values = await data(request, ProjectForm)
-    project = await find(request, Project, request.path_params["gid"], change=True)
+    project = await find(request, Project, request.path_params["gid"])
     for name, value in values.items():
         setattr(project, name, value)
     return await answer(request, project)
@@ -60,7 +60,7 @@ async def update_project(request: Request) -> Json:
 async def delete_project(request: Request) -> Json:
     """Delete a project, and the tasks that are in no other."""
     session: AsyncSession = request.state.session
-    project = await find(request, Project, request.path_params["gid"], change=True)
+    project = await find(request, Project, request.path_params["gid"])
     only_here = Task.projects.contains(project) & ~Task.projects.any(Project.gid != project.gid) & Task.parent_id.is_(None)
     return await deleted(request, *await session.scalars(select(Task).where(only_here)), project)
 

@@ -103,7 +103,7 @@ async def create_task(request: Request) -> Json:
 
 async def update_task(request: Request) -> Json:
     values = await data(request, TaskForm)
-    task = await find(request, Task, request.path_params["gid"], change=True)
+    task = await find(request, Task, request.path_params["gid"])
     await fill(request, task, values)
     return await answer(request, task)
 
