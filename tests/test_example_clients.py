@@ -114,7 +114,7 @@ def test_a_task_from_its_creation_to_its_end(client: Any, workspace: str, projec
     assert refused(tasks.get_task, gid, {}) == (404, f"task: Not a recognized ID: {gid}")
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("limit", [1, 2, 5])
 def test_a_list_is_read_page_by_page_to_its_end(client: Any, tracker: Tracker, project: str, limit: int) -> None:
     tasks = asana.TasksApi(client)
     gids = [tasks.create_task({"data": {"name": f"Row {row}", "projects": [project]}}, {})["gid"] for row in range(5)]

@@ -35,13 +35,18 @@ ACTION, RESULT = named("BatchRequestAction"), named("BatchResponse")
 def test_the_whole_api_is_used_and_answered_as_described(tracker: Tracker) -> None:
     with tracker.client() as client:
         gids = prepared(client, "Described")
-        for call in CALLS:
-            sent = call.action(gids)
-            # This description lacks head, which Asana's own has.
-            assert ACTION.is_valid(sent) == (call.method != "head"), sent
-            [result] = in_batch(client, sent)
-            RESULT.validate(result)
-            assert list(result) == ["status_code", "headers", "body"]
+        for start in range(0, len(CALLS), 10):
+            calls = CALLS[start : start + 10]
+            actions = [call.action(gids) for call in calls]
+            for call, sent, result in zip(calls, actions, in_batch(client, *actions), strict=True):
+                # This description lacks head, which Asana's own has.
+                assert ACTION.is_valid(sent) == (call.method != "head"), sent
+                if call.route.endswith("/download") and call.method == "get":
+                    # No call of Asana's: it answers a file, for which the description has no place.
+                    assert result["body_encoding"] == "base64"
+                else:
+                    RESULT.validate(result)
+                    assert list(result) == ["status_code", "headers", "body"]
 
 
 class DemoUser:
@@ -87,7 +92,7 @@ def answered_as_described(case: schemathesis.Case[Any]) -> None:
 IN_PROCESS, OVER_HTTP = (schemathesis.openapi.from_path(DESCRIPTION) for _ in range(2))
 for schema in (IN_PROCESS, OVER_HTTP):
     schema.auth()(DemoUser)
-made_up = settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+made_up = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

