@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.calls import CALLS, Call, alone, filled, in_batch, prepared
-from tests.trackers import Tracker, serving_tracker
+from tests.trackers import Tracker, action, serving_tracker
 
 # Large, negative, of other scripts, with what databases and paths treat in their own way.
 SHAPES = [
@@ -176,3 +176,30 @@ def test_any_body(client: httpx2.Client, gids: dict[str, str], call: Call, body:
     answer = client.request(call.method, filled(call.path, gids), content=content, headers={"content-type": "application/json"})
     assert answer.status_code < 500, answer.text
     assert answer.json()
+
+
+PLACES: list[Callable[[str], dict[str, Any]]] = [
+    lambda shape: action("get", f"/tasks/{quote(shape, safe='')}"),
+    lambda shape: action("post", f"/tasks/{quote(shape, safe='')}/subtasks", data={"name": shape, "notes": shape}),
+    lambda shape: action("post", "/projects", data={"name": shape, "workspace": "{workspace}"}),
+    lambda shape: action("post", "/tasks", data={"workspace": shape, "name": "Shape"}),
+    lambda shape: action("post", "/tasks", data={"projects": [shape], "name": "Shape"}),
+    lambda shape: action("put", "/tasks/{changed}", data={"name": shape, "notes": shape}),
+    lambda shape: action("put", "/tasks/{changed}", data={"assignee": shape}),
+    lambda shape: action("put", "/tasks/{changed}", data={"due_on": shape}),
+    lambda shape: action("post", "/tasks/{told}/stories", data={"text": shape}),
+    lambda shape: action("get", "/tasks", data={"project": shape}),
+    lambda shape: action("get", "/projects/{listed}/tasks", data={"completed_since": shape}),
+    lambda shape: action("get", "/projects/{listed}/tasks", options={"limit": 1, "offset": shape, "fields": [shape]}),
+    lambda shape: action("get", "/workspaces/{workspace}/tasks/search", data={"text": shape}),
+    lambda shape: action("get", "/workspaces/{workspace}/tasks/search", data={"assignee.any": shape}),
+    lambda shape: action("get", "/attachments", data={"parent": shape}),
+]
+
+
+@pytest.mark.parametrize("place", range(len(PLACES)))
+def test_each_shape_in_each_place(client: httpx2.Client, gids: dict[str, str], place: int) -> None:
+    sent = [filled(PLACES[place](shape), gids) for shape in SHAPES]
+    for start in range(0, len(sent), 10):
+        for one, result in zip(sent[start:], in_batch(client, *sent[start : start + 10]), strict=False):
+            assert sane(result), (one, result)

@@ -59,3 +59,8 @@ def test_a_database_killed_in_mid_batch(own_postgres: PostgresServer, tmp_path: 
         assert tracker.rows() == before
         assert [result["status_code"] for result in in_batch(client, *actions)] == [200, *[201] * 8, 404]
         assert tracker.rows() == before | {table: before[table] + 8 for table in ("objects", "tasks")}
+
+        # While nobody asks it anything, nobody notices that it was away.
+        server.kill()
+        server.start()
+        assert [result["status_code"] for result in in_batch(client, *actions)] == [200, *[201] * 8, 404]
