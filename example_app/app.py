@@ -55,7 +55,7 @@ def create_app(
             await data.fill(demo_data())
             yield
         finally:
-            await data.engine.dispose()
+            await data.close()
 
     app = Starlette(
         routes=[Mount("/api/1.0", routes=[route for resource in RESOURCES for route in resource.ROUTES])],

@@ -15,19 +15,26 @@ CONNECTIONS = 10
 
 
 class Database:
-    """The connections to the database at ``url``, without the name of a driver."""
+    """The connections to the database at ``url``, which names no driver."""
 
     def __init__(self, url: str) -> None:
         address = make_url(url)
         address = address.set(drivername=DRIVERS.get(address.drivername, address.drivername))
-        # With the ping it recovers from a server that was restarted.
-        self.engine = create_async_engine(address, pool_size=CONNECTIONS, pool_pre_ping=True)
         if address.get_backend_name() == "sqlite":
-            prepare_sqlite(self.engine)
+            # It has one writer at a time: they queue for the one connection here, rather than poll for a lock there.
+            self.writers = sqlite(create_async_engine(address, pool_size=1, max_overflow=0), "BEGIN IMMEDIATE")
+            self.readers = sqlite(create_async_engine(address, pool_size=CONNECTIONS), "BEGIN")
+        else:
+            # With the ping it recovers from a server that was restarted.
+            self.writers = self.readers = create_async_engine(address, pool_size=CONNECTIONS, pool_pre_ping=True)
 
     def session(self, *, writes: bool = False) -> AsyncSession:
         """A session, which takes a connection when it is first used and gives it back at its end."""
-        return AsyncSession(self.engine.execution_options(writes=writes), expire_on_commit=False)
+        return AsyncSession(self.writers if writes else self.readers, expire_on_commit=False)
+
+    async def close(self) -> None:
+        await self.readers.dispose()
+        await self.writers.dispose()
 
     async def fill(self, objects: Iterable[Base]) -> None:
         """Create the tables that are missing, and put ``objects`` into a database that is empty."""
@@ -37,26 +44,26 @@ class Database:
                 session.add_all(objects)
 
 
-def prepare_sqlite(engine: AsyncEngine) -> None:
-    """Make SQLite keep to foreign keys, and let others read while one writes.
+def sqlite(engine: AsyncEngine, begin: str) -> AsyncEngine:
+    """Make SQLite keep to foreign keys, let others read while one writes, and ``begin`` transactions when SQLAlchemy does.
 
-    Whoever reads first and then writes would fail if another one has written in between, so a transaction that is going to
-    write waits for its turn at its beginning. SQLAlchemy has no words for any of this: here, and only here, is SQL by hand.
+    One that reads first and then writes would fail if another has written in between: what is going to write must say so at
+    its beginning. SQLAlchemy has no words for any of this, so here, and only here, is SQL by hand.
     """
 
     @event.listens_for(engine.sync_engine, "connect")
-    def connect(connection: Any, record: object) -> None:
-        # The driver would begin transactions by itself, too late.
-        connection.isolation_level = None
+    def connected(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # the driver would begin by itself, too late
         cursor = connection.cursor()
         for pragma in ("busy_timeout = 30000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
 
 
 class Transaction:
