@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm.exc import StaleDataError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,17 +18,14 @@ from batchkit import BatchEndpoint
 from batchkit.limiter import Limiter, LimitMiddleware, asana_limits
 from batchkit.limiter.limits import Limit
 from batchkit.settings import CostHook, Plugin
-from example_app import attachments, organization_exports, projects, scim, stories, tasks, users
-from example_app.attachments import Files
+from example_app import administration, attachments, projects, stories, tasks, users
+from example_app.api import HELP, failed, not_authorized, overtaken, refused
 from example_app.auth import BearerToken
 from example_app.database import Database, Transaction
-from example_app.demo_data import TOKEN, demo_data
-from example_app.errors import HELP, failed, not_authorized, refused
-
-__all__ = ["DATABASE", "EXCLUDE", "FILES", "TOKEN", "create_app"]
+from example_app.demo_data import demo_data
 
 DATABASE, FILES = "sqlite:///example_app.db", "example_app.files"
-RESOURCES = (users, projects, tasks, stories, attachments, organization_exports, scim)
+RESOURCES = (users, projects, tasks, stories, attachments, administration)
 # What Asana's guide keeps out of batches: uploads, organization exports, SCIM. A batch in a batch needs no saying.
 EXCLUDE = ("POST /api/1.0/attachments", "/api/1.0/organization_exports", "/api/1.0/organization_exports/*", "/api/1.0/scim/*")
 
@@ -64,9 +63,9 @@ def create_app(
             Middleware(LimitMiddleware, limiter=limiter, help=HELP),
             Middleware(Transaction, database=data),
         ],
-        exception_handlers={HTTPException: refused, Exception: failed},
+        exception_handlers={HTTPException: refused, IntegrityError: overtaken, StaleDataError: overtaken, Exception: failed},
         lifespan=lifespan,
     )
-    app.state.files = Files(Path(files))
+    app.state.files = Path(files)
     batch = BatchEndpoint(policy="all", exclude=EXCLUDE, cost_hook=cost_hook or limiter, plugins=plugins, help=HELP)
     return batch.mount_to(app, "/api/1.0/batch")

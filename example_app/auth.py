@@ -2,25 +2,13 @@
 
 from hashlib import sha256
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import selectinload
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
 from starlette.requests import HTTPConnection
 
 from example_app.database import Database
-from example_app.models import (
-    MEMBERS,
-    MEMBERSHIPS,
-    Attachment,
-    Object,
-    OrganizationExport,
-    Project,
-    Story,
-    Task,
-    Token,
-    User,
-    Workspace,
-)
+from example_app.models import Attachment, Object, OrganizationExport, Project, Story, Task, User, Workspace
 
 
 def digest(token: str) -> str:
@@ -36,7 +24,7 @@ class BearerToken(AuthenticationBackend):
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, User]:
         scheme, _, token = conn.headers.get("authorization", "").partition(" ")
-        statement = select(User).join(Token).where(Token.digest == digest(token)).options(selectinload(User.workspaces))
+        statement = select(User).where(User.token_digest == digest(token)).options(selectinload(User.workspaces))
         # A session of its own, not that of the request: a batch would hold its connection while its actions wait for one each,
         # and as many batches as there are connections would wait for each other forever.
         async with self.database.session() as session:
@@ -52,17 +40,15 @@ def visible(kind: type[Object], user: User) -> ColumnElement[bool]:
     if kind is Workspace:
         return Workspace.gid.in_(workspaces)
     if kind is User:
-        return exists().where(MEMBERS.c.users == User.gid, MEMBERS.c.workspaces.in_(workspaces))
+        return User.workspaces.any(Workspace.gid.in_(workspaces))
     if kind is OrganizationExport:
         return OrganizationExport.organization_id.in_(workspaces)
     if kind is Project:
-        return Project.workspace_id.in_(workspaces) & or_(Project.public, Project.owner_id == user.gid)
+        return Project.workspace_id.in_(workspaces) & (Project.public | (Project.created_by_id == user.gid))
     if kind is Task:
-        projects = exists().where(MEMBERSHIPS.c.tasks == Task.gid)
-        seen = projects.where(MEMBERSHIPS.c.projects == Project.gid, visible(Project, user))
-        return Task.workspace_id.in_(workspaces) & or_(~projects, seen)
+        return Task.workspace_id.in_(workspaces) & (~Task.projects.any() | Task.projects.any(visible(Project, user)))
     if kind is Story:
-        return exists().where(Task.gid == Story.target_id, visible(Task, user))
+        return Story.target.has(visible(Task, user))
     if kind is Attachment:
-        return exists().where(Task.gid == Attachment.parent_id, visible(Task, user))
+        return Attachment.parent.has(visible(Task, user))
     raise TypeError(f"{kind!r}: say here who may see it")

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, event, make_url, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from example_app.models import Base, Object
+from example_app.models import Object, Workspace
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg"}
 # As many as one batch has actions.
@@ -36,11 +36,11 @@ class Database:
         await self.readers.dispose()
         await self.writers.dispose()
 
-    async def fill(self, objects: Iterable[Base]) -> None:
+    async def fill(self, objects: Iterable[Object]) -> None:
         """Create the tables that are missing, and put ``objects`` into a database that is empty."""
         async with self.session(writes=True) as session, session.begin():
-            await (await session.connection()).run_sync(Base.metadata.create_all)
-            if await session.scalar(select(Object.gid).limit(1)) is None:
+            await (await session.connection()).run_sync(Object.metadata.create_all)
+            if await session.scalar(select(Workspace.gid).limit(1)) is None:
                 session.add_all(objects)
 
 

@@ -1,20 +1,14 @@
-"""The demo: a real server, real requests, and what comes back, told for somebody who has never seen a batch."""
+"""The demo: what comes back from batches, told for somebody who has never seen one."""
 
 import json
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
-from queue import SimpleQueue
 from textwrap import shorten
-from threading import Thread
 from time import perf_counter
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
 
-import uvicorn
-from starlette.types import ASGIApp
+from starlette.testclient import TestClient
 
 from batchkit import Batch
 from batchkit.limiter import asana_limits
@@ -36,7 +30,7 @@ ACTIONS: list[tuple[dict[str, Any], int]] = [
 ]
 PER_MINUTE = 150
 FIRST = """\
-A task manager in the shape of Asana's is up, at {url}.
+Here is a task manager in the shape of Asana's.
 
 1. One POST to /batch carries ten actions. Each runs as a request of its own, all at the same time, and has its own result:
 
@@ -55,101 +49,60 @@ It may come again in {wait} s."""
 
 
 class Durations:
-    """A plugin for batches, which hears how many milliseconds each action took."""
+    """A plugin for batches, which keeps how many milliseconds each action of the last one took."""
 
-    def __init__(self) -> None:
-        self.queue: SimpleQueue[list[float]] = SimpleQueue()
+    last: list[float]
 
     @asynccontextmanager
     async def batch(self, batch: Batch) -> AsyncIterator[None]:
         yield
-        self.queue.put([1000 * action.result.duration if action.result else 0.0 for action in batch.actions])
+        self.last = [1000 * action.result.duration if action.result else 0.0 for action in batch.actions]
 
 
-class Client:
-    """Sends requests with a token."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.url = url
-        self.fields = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-
-    def get(self, path: str) -> Any:
-        return self._send(Request(self.url + path, headers=self.fields))[1]
-
-    def post(self, path: str, **data: Any) -> tuple[int, Any, float, str | None]:
-        """The status of the answer and its JSON, how many milliseconds it took, and after how many seconds to try again."""
-        return self._send(Request(self.url + path, json.dumps({"data": data}).encode(), self.fields))
-
-    def _send(self, request: Request) -> tuple[int, Any, float, str | None]:
-        began = perf_counter()
-        try:
-            response = build_opener(ProxyHandler({})).open(request, timeout=30)
-        except HTTPError as error:
-            response = error
-        with response:
-            content = json.load(response)
-            return response.status, content, 1000 * (perf_counter() - began), response.headers.get("Retry-After")
-
-
-@contextmanager
-def running(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
-    """Serve ``app`` in a thread. Should it not start, whoever has connected is sent away."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-
-    def run() -> None:
-        with listener:
-            server.run(sockets=[listener])
-
-    thread = Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def demo(listener: socket.socket, database: str, files: str, store: str | None) -> int:
+def demo(database: str, files: str, store: str | None) -> int:
     """Tell the story: 0 if all went as it says, else 1."""
-    url, durations = f"http://127.0.0.1:{listener.getsockname()[1]}/api/1.0", Durations()
-    limits = asana_limits(per_minute=PER_MINUTE)
-    with running(create_app(database, files=files, store=store, limits=limits, plugins=[durations]), listener):
-        ada, grace = Client(url, TOKEN), Client(url, OTHER_TOKEN)
-        return 0 if ten_at_once(ada, durations) and until_the_limit(ada, grace) else 1
+    durations = Durations()
+    app = create_app(database, files=files, store=store, limits=asana_limits(per_minute=PER_MINUTE), plugins=[durations])
+    with TestClient(app, base_url="http://tasks.example/api/1.0") as client:
+        return 0 if ten_at_once(client, durations) and until_the_limit(client) else 1
 
 
-def ten_at_once(client: Client, durations: Durations) -> bool:
+def post(client: TestClient, actions: list[dict[str, Any]]) -> tuple[Any, float]:
+    """The answer to a batch, and how many milliseconds it took."""
+    began = perf_counter()
+    answer = client.post("/batch", json={"data": {"actions": actions}}, headers={"Authorization": f"Bearer {TOKEN}"})
+    return answer, 1000 * (perf_counter() - began)
+
+
+def ten_at_once(client: TestClient, durations: Durations) -> bool:
     """Whether each action of one batch got the status that it should."""
-    print(FIRST.format(url=client.url))
-    status, content, whole, _ = client.post("/batch", actions=[action for action, _ in ACTIONS])
-    if status != 200:
-        print(f"The batch itself was answered {status}: {glimpse(content)}")
+    print(FIRST)
+    answer, whole = post(client, [action for action, _ in ACTIONS])
+    if answer.status_code != 200:
+        print(f"The batch itself was answered {answer.status_code}: {glimpse(answer.json())}")
         return False
-    took, as_expected = durations.queue.get(timeout=30), True
-    for number, ((action, expected), result, ms) in enumerate(zip(ACTIONS, content["data"], took, strict=True), 1):
-        got = str(result["status_code"])
-        if result["status_code"] != expected:
-            got, as_expected = f"{got}, not {expected}", False
-        row = f"{number:>2}  {action['method']:<4} {action['relative_path']:<30}  {got:<6}  {ms:5.1f}"
+    results = answer.json()["data"]
+    for number, ((action, _), result, ms) in enumerate(zip(ACTIONS, results, durations.last, strict=True), 1):
+        row = f"{number:>2}  {action['method']:<4} {action['relative_path']:<30}  {result['status_code']:<6}  {ms:5.1f}"
         print(f"{row}  {glimpse(result['body'])}")
-    print(SECOND.format(added=sum(took), whole=whole, limit=PER_MINUTE))
-    return as_expected
+    print(SECOND.format(added=sum(durations.last), whole=whole, limit=PER_MINUTE))
+    return [result["status_code"] for result in results] == [expected for _, expected in ACTIONS]
 
 
-def until_the_limit(client: Client, onlooker: Client) -> bool:
-    """Whether a batch was refused in time, and left nothing behind. The ``onlooker`` has requests of their own left."""
-    project = onlooker.post("/projects", name="Harvest", workspace=str(WORKSPACE))[1]["data"]["gid"]
-    data = {"projects": [project], "name": "Pick the beans"}
+def until_the_limit(client: TestClient) -> bool:
+    """Whether a batch was refused in time, and left nothing behind. Another user, with requests of her own left, looks on."""
+    other = {"Authorization": f"Bearer {OTHER_TOKEN}"}
+    made = client.post("/projects", json={"data": {"name": "Harvest", "workspace": WORKSPACE}}, headers=other)
+    project = made.json()["data"]["gid"]
+    creation = {"method": "post", "relative_path": "/tasks", "data": {"projects": [project], "name": "Pick the beans"}}
     for number in count(1):
-        status, content, ms, wait = client.post(
-            "/batch", actions=[{"method": "post", "relative_path": "/tasks", "data": data}] * 10
-        )
-        tasks = len(onlooker.get(f"/projects/{project}/tasks")["data"])
-        print(f"{number:>5}  {status:<6}  {ms:5.1f}  {tasks}")
-        if status != 200 or number > PER_MINUTE:
+        answer, ms = post(client, [creation] * 10)
+        tasks = len(client.get(f"/projects/{project}/tasks", headers=other).json()["data"])
+        print(f"{number:>5}  {answer.status_code:<6}  {ms:5.1f}  {tasks}")
+        if answer.status_code != 200 or number > PER_MINUTE:
             break
-    print(THIRD.format(message=glimpse(content), wait=wait))
-    return status == 429 and wait is not None and tasks == 10 * (number - 1)
+    print(THIRD.format(message=glimpse(answer.json()), wait=answer.headers.get("Retry-After")))
+    return bool(answer.status_code == 429 and tasks == 10 * (number - 1))
 
 
 def glimpse(body: Any) -> str:

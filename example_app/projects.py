@@ -3,15 +3,13 @@
 from functools import partial
 from typing import TypedDict
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 from starlette.routing import Route
 
-from example_app.errors import ApiError, Json
-from example_app.forms import Gid, Text, data, query
-from example_app.models import Project, Task, Workspace
-from example_app.objects import answer, deleted, find, listed, show
+from example_app.api import Gid, Json, Text
+from example_app.models import Project, Task
+from example_app.objects import create, delete, find, index, show, update
+from example_app.tasks import delete_tasks
 
 
 class ProjectForm(TypedDict, total=False):
@@ -21,7 +19,7 @@ class ProjectForm(TypedDict, total=False):
     public: bool
 
 
-class NewProject(ProjectForm, total=False):
+class NewProject(ProjectForm):
     workspace: Gid
 
 
@@ -30,47 +28,19 @@ class Filter(TypedDict, total=False):
     archived: bool
 
 
-async def list_projects(request: Request) -> Json:
-    wanted = {**query(request, Filter), **request.path_params}
-    conditions = []
-    if (gid := wanted.get("gid", wanted.get("workspace"))) is not None:
-        conditions.append(Project.workspace_id == (await find(request, Workspace, gid)).gid)
-    if "archived" in wanted:
-        conditions.append(Project.archived == wanted["archived"])
-    return await listed(request, Project, *conditions)
-
-
-async def create_project(request: Request) -> Json:
-    values = await data(request, NewProject)
-    gid = request.path_params.get("gid", values.pop("workspace", None))
-    if gid is None:
-        raise ApiError(400, "workspace: Missing input")
-    workspace = await find(request, Workspace, gid)
-    return await answer(request, Project(workspace=workspace, owner_id=request.user.gid, **values), 201)
-
-
-async def update_project(request: Request) -> Json:
-    values = await data(request, ProjectForm)
-    project = await find(request, Project, request.path_params["gid"])
-    for name, value in values.items():
-        setattr(project, name, value)
-    return await answer(request, project)
-
-
 async def delete_project(request: Request) -> Json:
     """Delete a project, and the tasks that are in no other."""
-    session: AsyncSession = request.state.session
     project = await find(request, Project, request.path_params["gid"])
-    only_here = Task.projects.contains(project) & ~Task.projects.any(Project.gid != project.gid) & Task.parent_id.is_(None)
-    return await deleted(request, *await session.scalars(select(Task).where(only_here)), project)
+    await delete_tasks(request, Task.projects.contains(project) & ~Task.projects.any(Project.gid != project.gid))
+    return await delete(Project, request)
 
 
 ROUTES = (
-    Route("/projects", list_projects),
-    Route("/projects", create_project, methods=["POST"]),
+    Route("/projects", partial(index, Project, Filter)),
+    Route("/projects", partial(create, Project, NewProject), methods=["POST"]),
     Route("/projects/{gid}", partial(show, Project)),
-    Route("/projects/{gid}", update_project, methods=["PUT"]),
+    Route("/projects/{gid}", partial(update, Project, ProjectForm), methods=["PUT"]),
     Route("/projects/{gid}", delete_project, methods=["DELETE"]),
-    Route("/workspaces/{gid}/projects", list_projects),
-    Route("/workspaces/{gid}/projects", create_project, methods=["POST"]),
+    Route("/workspaces/{workspace}/projects", partial(index, Project, Filter)),
+    Route("/workspaces/{workspace}/projects", partial(create, Project, NewProject), methods=["POST"]),
 )

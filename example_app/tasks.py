@@ -2,19 +2,19 @@
 
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 from msgspec import Meta
-from sqlalchemy import or_
+from sqlalchemy import ColumnElement, select
+from sqlalchemy import delete as deletion
 from starlette.requests import Request
 from starlette.routing import Route
 
 from batchkit import batchable
-from example_app.errors import ApiError, Json
-from example_app.forms import Gid, Text, data, query
-from example_app.models import Project, Task, Workspace
-from example_app.objects import answer, delete, find, listed, show
-from example_app.users import user_of
+from example_app.api import ApiError, Gid, Json, Text, data, query
+from example_app.attachments import remove_files
+from example_app.models import Attachment, Project, Task, Workspace, now
+from example_app.objects import answer, delete, find, found, index, listed, show, update
 
 
 class TaskForm(TypedDict, total=False):
@@ -38,89 +38,78 @@ class Filter(TypedDict, total=False):
     completed_since: str
 
 
-Search = TypedDict("Search", {"text": Text, "completed": bool, "assignee.any": str, "projects.any": str}, total=False)
+class Search(TypedDict, total=False):
+    text: Text
+    completed: bool
 
 
 async def list_tasks(request: Request) -> Json:
     """The tasks of a project, or those of somebody in a workspace."""
     wanted = query(request, Filter)
-    if "gid" in request.path_params:
-        wanted["project"] = request.path_params["gid"]
-    conditions = []
     match wanted:
         case {"project": gid} if not wanted.keys() & {"assignee", "workspace"}:
-            project = await find(request, Project, gid)
-            conditions += [Task.projects.any(Project.gid == project.gid), Task.parent_id.is_(None)]
+            conditions = [Task.projects.contains(await find(request, Project, gid)), Task.parent_id.is_(None)]
         case {"assignee": assignee, "workspace": workspace} if "project" not in wanted:
-            conditions.append(Task.workspace_id == (await find(request, Workspace, workspace)).gid)
-            conditions.append(Task.assignee_id == (await user_of(request, assignee, "assignee")).gid)
+            values = await found(request, Task, {"workspace": workspace, "assignee": assignee})
+            conditions = [Task.workspace == values["workspace"], Task.assignee == values["assignee"]]
         case _:
             raise ApiError(400, "Must specify exactly one of project, tag, section, user task list, or assignee + workspace")
     if "completed_since" in wanted:
         since = moment("completed_since", wanted["completed_since"])
-        conditions.append(or_(Task.completed_at.is_(None), Task.completed_at >= since))
+        conditions.append(Task.completed_at.is_(None) | (Task.completed_at >= since))
     return await listed(request, Task, *conditions)
-
-
-async def list_subtasks(request: Request) -> Json:
-    parent = await find(request, Task, request.path_params["gid"])
-    return await listed(request, Task, Task.parent_id == parent.gid)
 
 
 # Asana allows fewer searches than other requests: see asana_limits.
 @batchable(limit="search")
 async def search_tasks(request: Request) -> Json:
-    workspace, wanted = await find(request, Workspace, request.path_params["gid"]), query(request, Search)
-    conditions = [Task.workspace_id == workspace.gid]
+    wanted = query(request, Search)
+    conditions = [Task.workspace == await find(request, Workspace, request.path_params["gid"])]
     if text := wanted.get("text"):
-        conditions.append(or_(*(field.icontains(text, autoescape=True) for field in (Task.name, Task.notes))))
+        conditions.append(Task.name.icontains(text, autoescape=True) | Task.notes.icontains(text, autoescape=True))
     if "completed" in wanted:
-        conditions.append(Task.completed_at.is_not(None) == wanted["completed"])
-    if "assignee.any" in wanted:
-        conditions.append(Task.assignee_id == (await user_of(request, wanted["assignee.any"], "assignee")).gid)
-    if "projects.any" in wanted:
-        conditions.append(Task.projects.any(Project.gid == (await find(request, Project, wanted["projects.any"])).gid))
+        conditions.append(Task.completed == wanted["completed"])
     return await listed(request, Task, *conditions)
 
 
 async def create_task(request: Request) -> Json:
+    """Create a task in the workspace that it says, or in that of its parent or projects."""
     values = await data(request, NewTask)
-    parent_gid = request.path_params.get("gid", values.pop("parent", None))
-    parent = None if parent_gid is None else await find(request, Task, parent_gid)
-    projects = [] if parent is None else list(await parent.awaitable_attrs.projects)
-    projects += [await find(request, Project, gid) for gid in values.pop("projects", ())]
-    workspaces = {thing.workspace_id for thing in (parent, *projects) if thing}
-    if (gid := values.pop("workspace", None)) is not None:
-        workspaces.add((await find(request, Workspace, gid)).gid)
-    if not workspaces:
+    projects = [await find(request, Project, gid) for gid in values.pop("projects", ())]
+    values = await found(request, Task, values)
+    if parent := values.get("parent"):
+        projects += await request.state.session.run_sync(lambda _: parent.projects)
+    homes = {thing.workspace_id for thing in (parent, *projects) if thing}
+    if workspace := values.pop("workspace", None):
+        homes.add(workspace.gid)
+    if not homes:
         raise ApiError(400, "You should specify one of workspace, parent, projects")
-    if len(workspaces) > 1:
+    if len(homes) > 1:
         raise ApiError(400, "workspace: Parent and projects must be in the same workspace")
-    task = Task(workspace_id=workspaces.pop(), creator_id=request.user.gid, parent=parent, projects=list(dict.fromkeys(projects)))
-    await fill(request, task, values)
-    return await answer(request, task, 201)
+    values |= {"workspace_id": homes.pop(), "projects": list(dict.fromkeys(projects))}
+    return await answer(request, Task(created_by_id=request.user.gid, **values), 201)
 
 
-async def update_task(request: Request) -> Json:
-    values = await data(request, TaskForm)
+async def delete_task(request: Request) -> Json:
     task = await find(request, Task, request.path_params["gid"])
-    await fill(request, task, values)
-    return await answer(request, task)
+    await remove_files(request, Attachment.parent_id == task.gid)
+    await delete_tasks(request, Task.parent_id == task.gid)
+    return await delete(Task, request)
 
 
-async def fill(request: Request, task: Task, values: dict[str, Any]) -> None:
-    """Give a task the values of a form."""
-    if values.get("assignee") is not None:
-        values["assignee"] = await user_of(request, values["assignee"], "assignee")
-    for name, value in values.items():
-        setattr(task, name, value)
+async def delete_tasks(request: Request, condition: ColumnElement[bool]) -> None:
+    """Delete tasks, and all those below them."""
+    tree = select(Task.gid).where(condition).cte(recursive=True)
+    gids = select(tree.union(select(Task.gid).join(tree, Task.parent_id == tree.c.gid)).c.gid)
+    await remove_files(request, Attachment.parent_id.in_(gids))
+    await request.state.session.execute(deletion(Task).where(Task.gid.in_(gids)))
 
 
 def moment(name: str, text: str) -> datetime:
     """The time that a query parameter says; ``now`` is one."""
     try:
-        time = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        time = now() if text == "now" else datetime.fromisoformat(text)
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
     except (ValueError, OverflowError):
         raise ApiError(400, f"{name}: Give a date, a time like 2030-12-31T23:59:59Z, or now") from None
 
@@ -129,10 +118,10 @@ ROUTES = (
     Route("/tasks", list_tasks),
     Route("/tasks", create_task, methods=["POST"]),
     Route("/tasks/{gid}", partial(show, Task)),
-    Route("/tasks/{gid}", update_task, methods=["PUT"]),
-    Route("/tasks/{gid}", partial(delete, Task), methods=["DELETE"]),
-    Route("/tasks/{gid}/subtasks", list_subtasks),
-    Route("/tasks/{gid}/subtasks", create_task, methods=["POST"]),
-    Route("/projects/{gid}/tasks", list_tasks),
+    Route("/tasks/{gid}", partial(update, Task, TaskForm), methods=["PUT"]),
+    Route("/tasks/{gid}", delete_task, methods=["DELETE"]),
+    Route("/tasks/{parent}/subtasks", partial(index, Task, None)),
+    Route("/tasks/{parent}/subtasks", create_task, methods=["POST"]),
+    Route("/projects/{project}/tasks", list_tasks),
     Route("/workspaces/{gid}/tasks/search", search_tasks),
 )

@@ -26,8 +26,8 @@ import example_app.demo
 from batchkit import Batch, TooManyRequests
 from batchkit.settings import CostHook
 from example_app import demo_data
-from example_app.app import TOKEN, create_app
-from example_app.demo_data import OTHER_TOKEN
+from example_app.app import create_app
+from example_app.demo_data import OTHER_TOKEN, TOKEN
 from tests.redises import RedisServer
 from tests.servers import serving
 
@@ -172,29 +172,34 @@ MIXED_RESULTS = [
     {"status_code": 200, "headers": {}, "body": {"data": {"gid": README, "name": "Write the README"}}},
     {
         "status_code": 201,
-        "headers": {"location": "/api/1.0/tasks/1014"},
-        "body": {"data": {"gid": "1014", "name": "Tell everyone"}},
+        "headers": {"location": "/api/1.0/tasks/<new>"},
+        "body": {"data": {"gid": "<new>", "name": "Tell everyone"}},
     },
     {"status_code": 200, "headers": {}, "body": {"data": {"gid": DEMO, "completed": True}}},
     {"status_code": 200, "headers": {}, "body": {"data": {}}},
 ]
 
 
+def anew(content: Any) -> Any:
+    """``content`` without the gids that are new: those are of their time, the demo data's have four digits."""
+    return json.loads(re.sub(r"\b\d{16}\b", "<new>", json.dumps(content)))
+
+
 def test_the_client_sends_a_batch_when_its_results_are_read(client: Any, alone: httpx2.Client) -> None:
     before = task_names(alone)
     results = post_batch(client, *MIXED)
     assert task_names(alone) == before
-    assert list(results) == MIXED_RESULTS
+    assert anew(list(results)) == MIXED_RESULTS
     assert task_names(alone) == ["Write the README", "Record a demo", "Plant beans", "Mend the fence", "Tell everyone"]
 
 
 def test_the_client_takes_the_whole_answer_with_full_payload(client: Any) -> None:
-    assert post_batch(client, *MIXED, full_payload=True) == {"data": MIXED_RESULTS}
+    assert anew(post_batch(client, *MIXED, full_payload=True)) == {"data": MIXED_RESULTS}
 
 
 def test_the_client_takes_the_whole_answer_without_its_page_iterator(client: Any) -> None:
     client.configuration.return_page_iterator = False
-    assert post_batch(client, *MIXED) == {"data": MIXED_RESULTS}
+    assert anew(post_batch(client, *MIXED)) == {"data": MIXED_RESULTS}
 
 
 @pytest.mark.parametrize(
@@ -284,7 +289,7 @@ def test_opt_fields_say_what_is_shown(in_process: TestClient, fields: str, data:
 @pytest.mark.parametrize("fields", ["a" * 8001, ",".join("a" * 401), ".".join("a" * 12), "(a|b)" * 9, "(" * 11, "a)(b" * 5])
 def test_opt_fields_are_bounded(in_process: TestClient, fields: str) -> None:
     answer = in_process.get(f"/tasks/{README}", params={"opt_fields": fields})
-    assert answer.status_code == (200 if fields == "a)(b" * 5 else 400)
+    assert answer.status_code == (200 if fields in ("(" * 11, "a)(b" * 5) else 400)
 
 
 def test_a_refusing_cost_hook_stops_the_whole_batch(tmp_path: Path) -> None:
@@ -309,8 +314,8 @@ def test_a_refusing_cost_hook_stops_the_whole_batch(tmp_path: Path) -> None:
     [
         ("post", "/attachments", {}, 400),
         ("post", "/organization_exports", {"organization": WORKSPACE}, 201),
-        ("get", "/organization_exports/1014", {}, 200),
-        ("delete", "/organization_exports/1014", {}, 200),
+        ("get", "/organization_exports/{export}", {}, 200),
+        ("delete", "/organization_exports/{export}", {}, 200),
         ("get", "/scim/Users", {}, 200),
         ("post", "/batch", {"actions": [action("get", "/users/me")]}, 200),
     ],
@@ -319,7 +324,9 @@ def test_what_asana_excludes_works_alone_but_not_in_a_batch(
     client: Any, alone: httpx2.Client, method: str, path: str, data: dict[str, Any], status: int
 ) -> None:
     export = alone.post("/organization_exports", json={"data": {"organization": WORKSPACE}})
-    assert export.headers["location"] == "/api/1.0/organization_exports/1014"
+    gid = export.json()["data"]["gid"]
+    assert export.headers["location"] == f"/api/1.0/organization_exports/{gid}"
+    path = path.replace("{export}", gid)
     before, excluded, after = results_of(
         client, action("get", "/users/me"), action(method, path, data=data), action("get", f"/tasks/{README}")
     )
@@ -352,8 +359,8 @@ SAME: list[tuple[dict[str, Any], tuple[str, str, Any]]] = [
 
 
 def timeless(body: str) -> Any:
-    """The content of a body without the times in it."""
-    return json.loads(re.sub(r'"\d{4}-\d\d-\d\dT[^"]+Z"', '"a time"', body or "{}"))
+    """The content of a body without the times and the new gids in it."""
+    return anew(json.loads(re.sub(r'"\d{4}-\d\d-\d\dT[^"]+Z"', '"a time"', body or "{}")))
 
 
 def test_the_result_of_an_action_is_the_answer_to_the_same_request_alone(tmp_path: Path) -> None:
@@ -363,8 +370,9 @@ def test_the_result_of_an_action_is_the_answer_to_the_same_request_alone(tmp_pat
         official.set_default_header("Host", "tasks.example")
         results = [result for sent, _ in SAME for result in results_of(official, sent)]
     assert [
-        (result["status_code"], timeless(json.dumps(result["body"])), result["headers"].get("location")) for result in results
-    ] == [(answer.status_code, timeless(answer.text), answer.headers.get("location")) for answer in answers]
+        (result["status_code"], timeless(json.dumps(result["body"])), anew(result["headers"].get("location")))
+        for result in results
+    ] == [(answer.status_code, timeless(answer.text), anew(answer.headers.get("location"))) for answer in answers]
     assert [answer.status_code for answer in answers] == [200, 200, 201, 403, 400, 200, 200, 200, 404, 307, 404, 404]
 
 
@@ -387,7 +395,7 @@ def test_the_result_of_an_action_is_the_answer_to_the_same_request_alone(tmp_pat
         ("POST", "/tasks", '{"data": {"due_on": "2030-02-30"}}', 400, "due_on: Invalid RFC3339 encoded date"),
         ("POST", "/tasks", '{"data": {"name": "\\ud800"}}', 400, "Could not parse request data, invalid JSON"),
         ("POST", "/tasks", "{", 400, "Could not parse request data, invalid JSON"),
-        ("POST", "/tasks", "[" * 100_000, 400, "body: Expected `object`, got `array`"),
+        ("POST", "/tasks", "[]", 400, "body: Expected `object`, got `array`"),
         ("PUT", f"/tasks/{README}", '{"data": ' + "[" * 100_000, 400, "Could not parse request data, invalid JSON"),
         (
             "PUT",
@@ -474,13 +482,21 @@ def test_the_demo_fails_where_a_status_is_not_the_expected_one(
     monkeypatch.setattr(example_app.demo, "ACTIONS", [(action("get", "/users/me"), 404)])
     monkeypatch.setattr(sys, "argv", ["example_app", "--demo"])
     assert command_line.main() == 1
-    assert "200, not 404" in capsys.readouterr().out
+    assert " 1  get  /users/me                       200 " in capsys.readouterr().out
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
 
 
 def test_the_printed_curl_line_works_as_pasted_and_ctrl_c_ends_the_server_quietly(tmp_path: Path) -> None:
     # What curl is configured to do besides is this test's affair, not the line's.
-    (tmp_path / ".curlrc").write_text('silent\nnoproxy = "*"\nwrite-out = "\\n%{http_code}"\n')
-    command = [sys.executable, "-m", "example_app", "--port", "0"]
+    (tmp_path / ".curlrc").write_text(
+        'silent\nnoproxy = "*"\nwrite-out = "\\n%{http_code}"\nretry = 60\nretry-delay = 1\nretry-connrefused\n'
+    )
+    command = [sys.executable, "-m", "example_app", "--port", str(free_port())]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes) as server:
         assert server.stdout is not None
@@ -503,6 +519,6 @@ def test_a_port_that_cannot_be_had_is_said_in_one_line(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(sys, "argv", ["example_app", "--port", str(port)])
-        with pytest.raises(SystemExit, match="2"):
+        with pytest.raises(SystemExit, match="3"):
             command_line.main()
-    assert f"error: port {port}: " in capsys.readouterr().err
+    assert "address already in use" in capsys.readouterr().err

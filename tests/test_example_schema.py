@@ -15,7 +15,8 @@ from schemathesis.checks import negative_data_rejection, positive_data_acceptanc
 from schemathesis.python.asgi import shutdown_lifespans
 from starlette.types import ASGIApp
 
-from example_app.app import TOKEN, create_app
+from example_app.app import create_app
+from example_app.demo_data import TOKEN
 from tests.calls import CALLS, in_batch, prepared
 from tests.trackers import UNLIMITED, Tracker
 

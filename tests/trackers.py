@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.limiter import Concurrency, Rate
-from example_app.app import TOKEN, create_app
-from example_app.models import Base
+from example_app.app import create_app
+from example_app.demo_data import TOKEN
+from example_app.models import Object
 from tests.servers import serving
 
 # Asana's own limits would end most tests within their first seconds.
@@ -54,6 +55,10 @@ class Tracker:
         """How many rows each table has."""
         return asyncio.run(count_rows(self.database))
 
+    def objects(self) -> int:
+        """How many there are of all kinds."""
+        return sum(count for table, count in self.rows().items() if table not in ("members", "memberships"))
+
     @contextmanager
     def client(self, token: str = TOKEN, **headers: str) -> Iterator[httpx2.Client]:
         """A client for requests of their own."""
@@ -84,7 +89,7 @@ async def count_rows(database: str) -> dict[str, int]:
         async with engine.connect() as connection:
             return {
                 table.name: (await connection.execute(select(func.count()).select_from(table))).scalar_one()
-                for table in Base.metadata.sorted_tables
+                for table in Object.metadata.sorted_tables
             }
     finally:
         await engine.dispose()
