@@ -45,11 +45,6 @@ async def refused(request: Request, error: Exception) -> Json:
     return Json({"errors": [{"message": message, "help": HELP}]}, status)
 
 
-async def overtaken(request: Request, error: Exception) -> Json:
-    """The answer where the database says no: what the request is about was deleted after it had been found."""
-    return Json({"errors": [{"message": "Somebody else was faster, please try again", "help": HELP}]}, 409)
-
-
 async def failed(request: Request, error: Exception) -> Json:
     """The answer where the app itself is at fault, with a phrase that finds its line in the log."""
     phrase = secrets.token_hex(8)

@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm.exc import StaleDataError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,7 +17,7 @@ from batchkit.limiter import Limiter, LimitMiddleware, asana_limits
 from batchkit.limiter.limits import Limit
 from batchkit.settings import CostHook, Plugin
 from example_app import administration, attachments, projects, stories, tasks, users
-from example_app.api import HELP, failed, not_authorized, overtaken, refused
+from example_app.api import HELP, failed, not_authorized, refused
 from example_app.auth import BearerToken
 from example_app.database import Database, Transaction
 from example_app.demo_data import demo_data
@@ -63,7 +61,7 @@ def create_app(
             Middleware(LimitMiddleware, limiter=limiter, help=HELP),
             Middleware(Transaction, database=data),
         ],
-        exception_handlers={HTTPException: refused, IntegrityError: overtaken, StaleDataError: overtaken, Exception: failed},
+        exception_handlers={HTTPException: refused, Exception: failed},
         lifespan=lifespan,
     )
     app.state.files = Path(files)

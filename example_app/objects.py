@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from example_app.api import ApiError, Json, data, query
 from example_app.auth import visible
-from example_app.models import Link, Object, User
+from example_app.models import Link, Object, User, Workspace
 
 Kind = TypeVar("Kind", bound=Object)
 # The names of fields, each with what is asked for below it: if nothing, the compact record.
@@ -31,6 +31,8 @@ class Page(TypedDict, total=False):
 
 async def find(request: Request, kind: type[Kind], gid: object, name: str | None = None) -> Kind:
     """The object of this kind with this gid, or a 404 that calls it ``name``, or a 403. The user ``me`` is who asks."""
+    if request.method not in ("GET", "HEAD") and not request.state.session.in_transaction():
+        await enter(request)
     key = int(str(gid)) if re.fullmatch("[1-9][0-9]{0,17}", str(gid)) else 0
     key = request.user.gid if kind is User and gid == "me" else key
     row = (await request.state.session.execute(select(kind, visible(kind, request.user)).where(kind.gid == key))).one_or_none()
@@ -41,6 +43,16 @@ async def find(request: Request, kind: type[Kind], gid: object, name: str | None
         raise ApiError(403, f"You do not have access to this {name}.")
     thing: Kind = row[0]
     return thing
+
+
+async def enter(request: Request) -> None:
+    """Lock the user's workspaces until the transaction ends: who deletes does it alone, all others write side by side.
+
+    So nobody writes on what is being deleted, and no two wait for each other forever. SQLite has but one writer anyway.
+    """
+    alone = request.method == "DELETE"
+    workspaces = select(Workspace.gid).where(visible(Workspace, request.user)).order_by(Workspace.gid)
+    await request.state.session.execute(workspaces.with_for_update(read=not alone, key_share=not alone))
 
 
 async def found(request: Request, kind: type[Object], values: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +89,8 @@ async def update(kind: type[Object], form: Any, request: Request) -> Json:
 
 
 async def delete(kind: type[Object], request: Request) -> Json:
-    """Of some who delete the same at once, all but one are told that it is not there."""
     thing = await find(request, kind, request.path_params["gid"])
-    if await request.state.session.scalar(deletion(kind).where(kind.gid == thing.gid).returning(kind.gid)) is None:
-        raise ApiError(404, f"{kind.resource_type}: Not a recognized ID: {thing.gid}")
+    await request.state.session.execute(deletion(kind).where(kind.gid == thing.gid))
     return Json({"data": {}})
 
 
