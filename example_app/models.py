@@ -26,8 +26,8 @@ class Object(DeclarativeBase):
     compact: ClassVar[tuple[str, ...]] = ("gid", "resource_type", "name")
     full: ClassVar[tuple[str, ...]] = compact
 
-    # The microsecond of its creation: whatever their kind, no two have the same, and lists begin with the oldest.
-    gid: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=lambda: time_ns() // 1000)
+    # When it was created, in ten nanoseconds: whatever their kind, no two have the same, and lists begin with the oldest.
+    gid: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=lambda: time_ns() // 10)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     permalink_url = property(lambda self: Link(f"/{self.__tablename__}/{self.gid}"))
