@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 
+from tests.postgres import PostgresServer, serving_postgres
 from tests.redises import RedisServer, serving_redis
+from tests.trackers import Tracker, serving_tracker
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -42,3 +46,33 @@ def own_redis() -> Iterator[RedisServer]:
     """A server that the test may stop."""
     with serving_redis() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests that leave it running."""
+    with serving_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Gives the URL of one more empty database; the test runs with each kind."""
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        return server.new_database
+    numbers = count()
+    return lambda: f"sqlite:///{tmp_path / f'tracker{next(numbers)}.db'}"
+
+
+@pytest.fixture
+def database(new_database: Callable[[], str]) -> str:
+    """The URL of an empty database."""
+    return new_database()
+
+
+@pytest.fixture
+def tracker(database: str, tmp_path: Path) -> Iterator[Tracker]:
+    """The example app with nothing but its demo data, served without limits."""
+    with serving_tracker(database, tmp_path / "files") as tracker:
+        yield tracker
