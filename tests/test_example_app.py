@@ -182,7 +182,7 @@ MIXED_RESULTS = [
 
 def anew(content: Any) -> Any:
     """``content`` without the gids that are new: those are of their time, the demo data's have four digits."""
-    return json.loads(re.sub(r"\b\d{16}\b", "<new>", json.dumps(content)))
+    return json.loads(re.sub(r"\b\d{18}\b", "<new>", json.dumps(content)))
 
 
 def test_the_client_sends_a_batch_when_its_results_are_read(client: Any, alone: httpx2.Client) -> None:
