@@ -108,7 +108,13 @@ function resultView(action, result, span, index) {
     bodyOf(result)));
 }
 
-/** Show the results, the first at once, and all of many by and by. False where a newer answer came in between. */
+/** Show an answer, and bring it into sight where it is below what can be seen. */
+function present(...children) {
+  $("answer").replaceChildren(...children);
+  if ($("answer").getBoundingClientRect().top > innerHeight * 0.8) $("answer").scrollIntoView();
+}
+
+/** Show the results, the first at once, and all of many by and by. A newer answer ends that. */
 async function showResults(actions, results, timing, roundTrip) {
   const ok = results.filter((result) => result.status < 400).length;
   const list = h("ol", { class: "results" });
@@ -121,7 +127,7 @@ async function showResults(actions, results, timing, roundTrip) {
     h("span", { class: "note" }, `${milliseconds(roundTrip)} round trip`));
   const timeline = timing.size > 0 ? timelineOf(actions, results, timing, go)
     : h("p", { class: "note" }, "No timeline: the answer has no Server-Timing field (server_timing=False, or something on the way removed it).");
-  $("answer").replaceChildren(counts, timeline, list);
+  present(counts, timeline, list);
   announce(`${ok} of ${results.length} actions succeeded, in ${milliseconds(roundTrip)}`);
   for (let index = 0; index < results.length; index++) {
     list.append(resultView(actions[index], results[index], timing.get(index), index));
@@ -167,12 +173,12 @@ function showWhole({ status, retryAfter, text }) {
   } else if (status === 429) {
     children.push(h("p", { class: "wait" }, "The server did not say when it would pass: take out actions, or run it again later."));
   }
-  $("answer").replaceChildren(h("section", { class: `whole ${family(status)}`, "aria-label": "The whole batch" }, ...children));
+  present(h("section", { class: `whole ${family(status)}`, "aria-label": "The whole batch" }, ...children));
   announce(`${status} ${REASONS[status] ?? ""}. ${messages.join(" ")} ${advice.textContent}`);
 }
 
 /** Show why there is no answer that could be shown. */
 function showProblem(title, text) {
-  $("answer").replaceChildren(h("section", { class: "whole failed", "aria-label": "The whole batch" }, h("h3", {}, title), h("p", { class: "advice" }, text)));
+  present(h("section", { class: "whole failed", "aria-label": "The whole batch" }, h("h3", {}, title), h("p", { class: "advice" }, text)));
   announce(`${title}. ${text}`);
 }

@@ -60,7 +60,7 @@ function makeCard(action) {
 
   function jsonArea(key) {
     const area = h("textarea", { rows: 1, class: "mono", autocomplete: "off", autocapitalize: "none", spellcheck: "false",
-      placeholder: "{ } fields, limit …", input: () => set(key, area.value) });
+      placeholder: "{ } fields …", input: () => set(key, area.value) });
     area.value = action[key];
     return area;
   }
