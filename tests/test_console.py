@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit import BatchEndpoint, TooManyRequests, batchable, not_batchable
 from tests.asgi import Answer, request
@@ -181,7 +181,12 @@ async def test_below_a_root_path_and_below_a_mount_with_parameters() -> None:
 async def test_mounted_by_hand_and_on_a_host_of_another_kind() -> None:
     endpoint = BatchEndpoint(console=True, host=host(), base_path="/api")
     assert "/tasks" in known(await get(endpoint))["routes"]
-    told = known(await get(BatchEndpoint(console=True, host=unmarked, base_path="/x", allow=["GET /x/{gid}"]), path="/x/batch"))
+
+    async def another_app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    told = known(
+        await get(BatchEndpoint(console=True, host=another_app, base_path="/x", allow=["GET /x/{gid}"]), path="/x/batch")
+    )
     assert told["routes"] == {"/{gid}": ["GET", "HEAD"]}
 
 
