@@ -439,6 +439,14 @@ def test_what_the_server_or_a_proxy_says_of_the_whole_batch(page: Page, status: 
         expect(page.get_by_role("region", name="The whole batch")).to_contain_text(word)
 
 
+def test_a_retry_after_may_be_a_date(page: Page) -> None:
+    page.clock.install(time="2026-11-22T12:00:00Z")
+    fields = {"retry-after": "Sun, 22 Nov 2026 12:01:00 GMT"}
+    page.route("**/batch", lambda route: route.fulfill(status=429, headers=fields, body=""))
+    run(page)
+    expect(page.get_by_role("region", name="The whole batch")).to_contain_text(re.compile("Run it again in (60|5[0-9]) s"))
+
+
 def test_a_server_out_of_reach_and_a_redirect(open_page: Open) -> None:
     with serving(host()) as server:
         page = open_page(f"{server}/api/batch")
@@ -540,6 +548,14 @@ def test_the_fetch_call_runs_in_a_browser(awkward: Page) -> None:
     assert json.loads(bodies(by_fetch)[0]) == {"data": AWKWARD}
     # Beyond what a JavaScript number can hold.
     assert "12345678901234567890" in bodies(by_fetch)[1]
+
+
+def test_where_the_browser_does_not_let_it_copy_the_text_is_there_to_select(page: Page) -> None:
+    # So it is on a page that came over plain HTTP from another machine.
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.get_by_role("button", name="curl").click()
+    expect(page.get_by_text("Select and copy by hand:")).to_be_visible()
+    expect(page.locator("#snippet-text")).to_contain_text("curl -g 'http://127.0.0.1")
 
 
 def fragment(actions: Any) -> str:

@@ -126,7 +126,8 @@ async function showResults(actions, results, timing, roundTrip) {
   const counts = h("p", { class: "outcome" }, statusOf(200), ` ${ok} of ${results.length} actions succeeded `,
     h("span", { class: "note" }, `${milliseconds(roundTrip)} round trip`));
   const timeline = timing.size > 0 ? timelineOf(actions, results, timing, go)
-    : h("p", { class: "note" }, "No timeline: the answer has no Server-Timing field (server_timing=False, or something on the way removed it).");
+    : h("p", { class: "note" },
+      "No timeline: the answer has no Server-Timing field (server_timing=False, or something on the way removed it).");
   present(counts, timeline, list);
   announce(`${ok} of ${results.length} actions succeeded, in ${milliseconds(roundTrip)}`);
   for (let index = 0; index < results.length; index++) {
@@ -158,7 +159,8 @@ function showWhole({ status, retryAfter, text }) {
   const advice = h("p", { class: "advice" }, ADVICE[status] ?? (status >= 500
     ? "Whether anything ran is not known. Look before you run it again."
     : "The batch did not come back with results."));
-  const children = [h("p", { class: "outcome" }, statusOf(status)), h("h3", {}, "The whole batch was answered this, not its actions")];
+  const heading = h("h3", {}, "The whole batch was answered this, not its actions");
+  const children = [h("p", { class: "outcome" }, statusOf(status)), heading];
   let messages = [];
   try {
     messages = JSON.parse(text).errors.flatMap(({ message, help }) => [message, help]).filter((each) => typeof each === "string");
@@ -171,7 +173,8 @@ function showWhole({ status, retryAfter, text }) {
     countDown(clock, wait);
     children.push(clock);
   } else if (status === 429) {
-    children.push(h("p", { class: "wait" }, "The server did not say when it would pass: take out actions, or run it again later."));
+    children.push(h("p", { class: "wait" },
+      "The server did not say when it would pass: take out actions, or run it again later."));
   }
   present(h("section", { class: `whole ${family(status)}`, "aria-label": "The whole batch" }, ...children));
   announce(`${status} ${REASONS[status] ?? ""}. ${messages.join(" ")} ${advice.textContent}`);
@@ -179,6 +182,7 @@ function showWhole({ status, retryAfter, text }) {
 
 /** Show why there is no answer that could be shown. */
 function showProblem(title, text) {
-  present(h("section", { class: "whole failed", "aria-label": "The whole batch" }, h("h3", {}, title), h("p", { class: "advice" }, text)));
+  present(h("section", { class: "whole failed", "aria-label": "The whole batch" },
+    h("h3", {}, title), h("p", { class: "advice" }, text)));
   announce(`${title}. ${text}`);
 }

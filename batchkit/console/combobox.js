@@ -28,7 +28,7 @@ function pathCombobox(value, { typed, chosen }) {
     options = proposals.filter(({ method, path }) => words.every((word) => `${method} ${path}`.toLowerCase().includes(word)));
     options = options.slice(0, MOST_SHOWN);
     list.replaceChildren(...options.map((option, index) =>
-      h("li", { role: "option", id: `${id}-${index}`, "aria-selected": "false", pointerdown: (event) => { event.preventDefault(); pick(option); } },
+      h("li", { role: "option", id: `${id}-${index}`, "aria-selected": "false", pointerdown: (event) => picked(event, option) },
         h("span", { class: `method ${option.method}` }, option.method), h("span", { class: "mono" }, option.path))));
     list.hidden = options.length === 0;
     input.setAttribute("aria-expanded", String(!list.hidden));
@@ -49,6 +49,12 @@ function pathCombobox(value, { typed, chosen }) {
     option?.scrollIntoView({ block: "nearest" });
     if (option) input.setAttribute("aria-activedescendant", option.id);
     else input.removeAttribute("aria-activedescendant");
+  }
+
+  function picked(event, option) {
+    // The focus stays where it is.
+    event.preventDefault();
+    pick(option);
   }
 
   function pick(option) {

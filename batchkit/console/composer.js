@@ -23,7 +23,12 @@ function makeCard(action) {
     ...METHODS.map((each) => h("option", {}, each)));
   const path = pathCombobox(action.path, {
     typed: (text) => { set("path", text); showParameters(); },
-    chosen: (route) => { set("method", route.method); set("path", route.path); showParameters(); parameters.querySelector("input")?.focus(); },
+    chosen: (route) => {
+      set("method", route.method);
+      set("path", route.path);
+      showParameters();
+      parameters.querySelector("input")?.focus();
+    },
   });
   const faultOfPath = addField("path", path.input);
 
@@ -53,7 +58,8 @@ function makeCard(action) {
       const input = h("input", { type: "text", class: "mono", autocomplete: "off", autocapitalize: "none", spellcheck: "false",
         input: () => { action.values[parameter] = input.value; recheck(card); } });
       input.value = action.values[parameter] ?? "";
-      return h("div", { class: "parameter" }, h("label", {}, h("span", { class: "mono" }, parameter), input), addField(`{${parameter}}`, input));
+      const label = h("label", {}, h("span", { class: "mono" }, parameter), input);
+      return h("div", { class: "parameter" }, label, addField(`{${parameter}}`, input));
     }));
     parameters.hidden = names.length === 0;
   }

@@ -41,7 +41,8 @@ async function ask(actions, body, signal) {
   const since = performance.now();
   const answer = await fetch(location.pathname, { method: "POST", headers, body, signal, redirect: "manual", cache: "no-store" });
   if (answer.type === "opaqueredirect") {
-    showProblem("Redirected", "The server sends the batch elsewhere, to a login perhaps. Sign in, or fill in Authorization, and run again.");
+    showProblem("Redirected",
+      "The server sends the batch elsewhere, to a login perhaps. Sign in, or fill in Authorization, and run again.");
     return;
   }
   const text = await answer.text();
@@ -85,7 +86,8 @@ async function showSnippet(name, button) {
   button.setAttribute("aria-expanded", "true");
   $("snippet-text").textContent = text;
   const done = await copy(text, name === "link" ? "The link" : name);
-  $("snippet-note").textContent = `${done ? "Copied." : "Select and copy by hand:"} ${name === "link" ? "It holds the batch, never the authorization." : ""}`;
+  const said = done ? "Copied." : "Select and copy by hand:";
+  $("snippet-note").textContent = name === "link" ? `${said} It holds the batch, never the authorization.` : said;
 }
 
 /** The URL of this page with this batch. It stands in the address bar as well. */
@@ -111,7 +113,8 @@ function loadFragment() {
 }
 
 function dark() {
-  return (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const { theme } = document.documentElement.dataset;
+  return theme === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : theme === "dark";
 }
 
 function showTheme() {
@@ -145,6 +148,6 @@ addEventListener("hashchange", loadFragment);
 addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
-    run();
+    if (running === null) run();
   }
 });

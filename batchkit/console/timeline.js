@@ -1,10 +1,11 @@
 // The timeline: when each action started and ended, as the server's Server-Timing field tells.
 
-/** The metrics of a Server-Timing field by the index of their action: {start, end} in milliseconds; null for one that did not run. */
+/** A Server-Timing field by the index of the action: {start, end} in milliseconds; null for one that did not run. */
 function readTiming(field) {
   const timing = new Map();
   for (const [, index, parameters] of (field ?? "").matchAll(/(?:^|,)\s*a(\d+)((?:;\w+=[\d.]+)*)(?=\s*(?:,|$))/g)) {
-    const { start, dur } = Object.fromEntries(Array.from(parameters.matchAll(/(\w+)=([\d.]+)/g), ([, key, value]) => [key, Number(value)]));
+    const values = Array.from(parameters.matchAll(/(\w+)=([\d.]+)/g), ([, key, value]) => [key, Number(value)]);
+    const { start, dur } = Object.fromEntries(values);
     timing.set(Number(index), start === undefined || dur === undefined ? null : { start, end: start + dur });
   }
   return timing;
@@ -58,10 +59,15 @@ function timelineOf(actions, results, timing, go) {
       hiddenText(`Action ${index + 1}: ${sentence(action, result, span)}${isSlowest ? ", the slowest" : ""}`)));
   };
   const steps = ticksTo(end);
-  const ticks = steps.map((tick) => place(h("span", { class: tick > end * 0.9 ? "tick last" : "tick" }, milliseconds(tick).replace(".0 ", " ")), tick));
-  const summary = h("p", { class: "summary" }, h("strong", {}, milliseconds(together)), " for what takes ",
-    h("strong", {}, milliseconds(alone)), " one after another");
-  if (together > 0 && alone / together >= 1.05) summary.append(h("span", { class: "gain" }, `${(alone / together).toFixed(1)} × faster`));
+  const ticks = steps.map((tick) =>
+    place(h("span", { class: tick > end * 0.9 ? "tick last" : "tick" }, milliseconds(tick).replace(".0 ", " ")), tick));
+  const summary = h("p", { class: "summary" }, h("strong", {}, milliseconds(together)));
+  if (alone / together >= 1.05) {
+    summary.append(" for what takes ", h("strong", {}, milliseconds(alone)), " one after another",
+      h("span", { class: "gain" }, `${(alone / together).toFixed(1)} × faster`));
+  } else {
+    summary.append(spans.length > 1 ? " in all: these actions hardly wait, so there is little to overlap" : " in all");
+  }
   const lanes = h("ol", { class: "lanes" }, ...actions.map(lane));
   lanes.style.setProperty("--step", `${(steps[1] / end) * 100}%`);
   return h("section", { class: "timeline", "aria-label": "Timeline" }, summary,
