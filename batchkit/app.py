@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.admission import admit
 from batchkit.allow import allow_list
+from batchkit.console import asks_for_page, page
 from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
 from batchkit.frame import Frame, frame
@@ -51,6 +52,9 @@ class BatchEndpoint(Settings):
     ``require_json``: False also takes other media types, and with them cross-site form posts.
     ``result_headers``: header fields that results show besides the usual ones, or ``"*"``.
     ``help``: a text for the ``help`` of every error.
+    ``console``: True answers a browser's GET with a page to compose batches, run them and see how their actions ran.
+    ``server_timing``: whether the answer says in ``Server-Timing`` when each action started and how long it took; default: as
+    ``console``.
     """
 
     def __post_init__(self) -> None:
@@ -104,13 +108,23 @@ class BatchEndpoint(Settings):
             return
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.console and asks_for_page(scope):
+            await self._show(scope, send)
+            return
         batch = Batch(scope, decode(await read(scope, receive, self), self))
         resolver, guard = self._host_of(scope)
         resolver.resolve(batch, self._frame(scope, guard))
         async with admit(batch, self), Dispatch(batch, self._around_actions, receive, self) as running:
             results = await collect(running)
-            await _send(send, 200, *encode(results, self))
+            content, fields = encode(results, self)
+            if self.server_timing:
+                fields.append(running.timing())
+            await _send(send, 200, content, fields)
             running.log()
+
+    async def _show(self, scope: Scope, send: Send) -> None:
+        resolver, guard = self._host_of(scope)
+        await _send(send, 200, *page(resolver.may_run(), self._frame(scope, guard), self), media_type=b"text/html; charset=utf-8")
 
     def _frame(self, scope: Scope, guard: Guard | None) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
@@ -157,9 +171,15 @@ def _router(app: Starlette | Router) -> Router:
     return app.router if isinstance(app, Starlette) else app
 
 
-async def _send(send: Send, status: int, content: bytes, fields: Iterable[tuple[bytes, bytes]]) -> None:
+async def _send(
+    send: Send,
+    status: int,
+    content: bytes,
+    fields: Iterable[tuple[bytes, bytes]],
+    media_type: bytes = b"application/json; charset=utf-8",
+) -> None:
     headers = [
-        (b"content-type", b"application/json; charset=utf-8"),
+        (b"content-type", media_type),
         (b"content-length", b"%d" % len(content)),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),

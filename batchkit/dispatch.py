@@ -123,6 +123,20 @@ class Dispatch:
                 extra={"batch_id": self.batch.id, "statuses": statuses, "duration": duration},
             )
 
+    def timing(self) -> tuple[bytes, bytes]:
+        """The ``Server-Timing`` field of the answer: a metric per action, in order, such as ``a0;start=0.4;dur=12.3``.
+
+        In milliseconds, ``start`` from the start of the batch; of an action that did not run, its name alone. Nothing that a
+        client or a handler wrote stands in it.
+        """
+        metrics = [f"a{action.index}" for action in self.batch.actions]
+        for exchange in self.exchanges:
+            action = exchange.action
+            if exchange.started and action.result is not None:
+                start = (exchange.started - self._started) * 1000
+                metrics[action.index] += f";start={start:.1f};dur={action.result.duration * 1000:.1f}"
+        return b"server-timing", ", ".join(metrics).encode()
+
     def timeout(self, exchange: Exchange) -> float:
         """The seconds that the action of ``exchange`` has."""
         return exchange.action.timeout or self.default_timeout

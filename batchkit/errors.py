@@ -69,13 +69,21 @@ class InvalidBatch(BatchError):
 
 
 class MethodNotAllowed(InvalidBatch):
-    """The batch endpoint answers POST only: 405 with ``Allow`` (contract section 1)."""
+    """The batch endpoint answers POST, and where it has a console a browser's GET: 405 with ``Allow`` (contract section 1)."""
 
     status_code = 405
 
+    def __init__(self, *, console: bool) -> None:
+        super().__init__(
+            "The batch endpoint answers POST, and with its console a GET that accepts text/html"
+            if console
+            else "The batch endpoint answers POST only"
+        )
+        self.console = console
+
     @property
     def headers(self) -> dict[str, str]:
-        return {"allow": "POST"}
+        return {"allow": "GET, HEAD, POST" if self.console else "POST"}
 
 
 class BatchTooLarge(InvalidBatch):

@@ -9,20 +9,25 @@ from batchkit.errors import BatchTooLarge, InvalidBatch, MethodNotAllowed, Unsup
 from batchkit.model import RUNNING, current_action
 from batchkit.settings import Settings
 
-__all__ = ["ClientGone", "read"]
+__all__ = ["ClientGone", "is_nested", "read"]
 
 
 class ClientGone(Exception):
     """The client left before its body was complete: nothing is sent (contract section 1)."""
 
 
+def is_nested(scope: Scope) -> bool:
+    """Whether this request to a batch endpoint is itself an action of a batch."""
+    running = RUNNING.get()
+    return current_action(scope) is not None or (running is not None and not running.passed)
+
+
 async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     """The body of a ``POST /batch``. Raises InvalidBatch in one of its kinds, or ClientGone."""
-    running = RUNNING.get()
-    if current_action(scope) is not None or (running is not None and not running.passed):
+    if is_nested(scope):
         raise InvalidBatch("A batch request cannot be used in a batch request")
     if scope["method"] != "POST":
-        raise MethodNotAllowed("The batch endpoint answers POST only")
+        raise MethodNotAllowed(console=settings.console)
     fields: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         # A field that comes twice is joined, and so is no media type, coding or length any more.

@@ -41,12 +41,7 @@ class Resolver:
         for rule in self.settings.rules:
             if not any(rule.matches(method, entry.template) for entry in leaves for method in METHODS):
                 logger.warning("exclude: no route has the template %s", rule.template + "/*" * rule.below)
-        may_run = [
-            f"{method} {entry.template}"
-            for entry in leaves
-            for method in METHODS
-            if method in (getattr(entry.route, "methods", None) or METHODS) and entry.verdict(method).mark is not None
-        ]
+        may_run = [f"{method} {template}" for method, template in self.may_run()]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
         logger.info(
             "Batches go to %s, below %s, through %s; %d routes may run: %s",
@@ -56,6 +51,15 @@ class Resolver:
             len(may_run),
             ", ".join(may_run) or "none, mark some with @batchable",
         )
+
+    def may_run(self) -> list[tuple[str, str]]:
+        """The methods and full templates of all that may run in a batch, in the order of the routes as they are now."""
+        return [
+            (method, entry.template)
+            for entry in self.table.leaves()
+            for method in METHODS
+            if method in (getattr(entry.route, "methods", None) or METHODS) and entry.verdict(method).mark is not None
+        ]
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""

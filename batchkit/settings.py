@@ -107,6 +107,8 @@ class Settings:
     require_json: bool = True
     result_headers: Iterable[str] | Literal["*"] = ()
     help: str | None = None
+    console: bool = False
+    server_timing: bool | None = None
     rules: tuple[Rule, ...] = field(init=False, default=())
     allowed: tuple[tuple[str | None, str], ...] = field(init=False, default=())
     shown: frozenset[bytes] | None = field(init=False, default=RESULT_HEADERS)
@@ -127,8 +129,13 @@ class Settings:
             raise ValueError(
                 f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
             )
-        if not isinstance(self.require_json, bool):
-            raise TypeError(f"require_json={self.require_json!r}: give True or False")
+        for name in ("require_json", "console"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)!r}: give True or False")
+        if not isinstance(self.server_timing, bool | None):
+            raise TypeError(f"server_timing={self.server_timing!r}: give True or False, or None: as console")
+        if self.server_timing is None:
+            self.server_timing = self.console
         if self.help is not None and not isinstance(self.help, str):
             raise TypeError(f"help={self.help!r}: give a text, or None")
         self._check_plugins()

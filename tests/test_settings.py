@@ -52,6 +52,8 @@ from tests.batches import action, batch, envelope, post
         ({"result_headers": ["Set-Cookie"]}, ValueError, "result_headers: 'Set-Cookie' is never shown"),
         ({"exclude": ["PSOT /x"]}, ValueError, "exclude: 'PSOT /x'"),
         ({"require_json": "no"}, TypeError, "require_json='no': give True or False"),
+        ({"console": "yes"}, TypeError, "console='yes': give True or False"),
+        ({"server_timing": 1}, TypeError, "server_timing=1: give True or False, or None"),
         ({"help": 1}, TypeError, "help=1: give a text"),
         ({"timeout": 3}, TypeError, "unexpected keyword argument 'timeout'"),
     ],

@@ -30,6 +30,7 @@ LAYERS = [
     ["limiter.keys"],
     ["__init__"],
     ["app"],
+    ["console"],
     ["admission", "dispatch", "request", "resolve", "watched", "wire"],
     ["exchange", "guard", "routes"],
     ["settings"],
