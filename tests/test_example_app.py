@@ -514,8 +514,10 @@ def test_the_printed_curl_line_works_as_pasted_and_ctrl_c_ends_the_server_quietl
 
 
 def test_a_port_that_cannot_be_had_is_said_in_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # The app has started by then, with its database in the working directory.
+    monkeypatch.chdir(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(sys, "argv", ["example_app", "--port", str(port)])
