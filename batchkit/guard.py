@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
-from starlette.routing import Route, Router
+from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from batchkit.errors import InvalidAction
@@ -62,8 +62,7 @@ class Guard:
         scope.setdefault("router", self.router)
         scope["route"] = route
         scope.update(child_scope)
-        # A plain Route's handle() does no more than to ask for the method again.
-        await (route.app if type(route) is Route else route.handle)(scope, receive, send)
+        await route.handle(scope, receive, send)
 
     async def _refuse(self, action: Action, send: Send) -> None:
         error = InvalidAction(

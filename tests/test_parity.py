@@ -1200,3 +1200,24 @@ async def test_gzip_in_several_members_is_undone() -> None:
 
     (result,) = await batch(BatchEndpoint(policy="all").mount_to(Starlette(routes=[Route("/", members)])), action("/"))
     assert result["body"] == "one, two"
+
+
+@pytest.mark.anyio
+async def test_who_instruments_the_handle_of_routes_sees_actions_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracers replace ``Route.handle`` to name a request by its route: an action has that name too."""
+    handle = Route.handle
+
+    async def traced(route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": f"{route.path}: ".encode() + message["body"]}
+            elif message["type"] == "http.response.start":
+                message = {**message, "headers": [(b"content-type", b"text/plain")]}
+            await send(message)
+
+        await handle(route, scope, receive, named if route.path != "/batch" else send)
+
+    monkeypatch.setattr(Route, "handle", traced)
+    app = Starlette(routes=[Route("/items/{key}", plain)])
+    alone, together = await pair(BatchEndpoint(policy="all").mount_to(app), "/items/a")
+    assert together == alone == (200, "/items/{key}: ran")
