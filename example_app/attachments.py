@@ -46,12 +46,21 @@ async def create_attachment(request: Request) -> Json:
             attachment.size = upload.size
             request.state.session.add(attachment)
             await request.state.session.flush()  # it has its gid now, and what the database might refuse it has refused
-            async with await anyio.open_file(path_of(request, attachment.gid), "xb") as file:
-                while chunk := await upload.read(2**16):
-                    await file.write(chunk)
+            await save(upload, path_of(request, attachment.gid))
         elif attachment.view_url is None:
             raise ApiError(400, "file: Missing input")
     return await answer(request, attachment, fields=Attachment.compact)
+
+
+async def save(upload: UploadFile, path: Path) -> None:
+    """Write a file, all of it or nothing."""
+    try:
+        async with await anyio.open_file(path, "xb") as file:
+            while chunk := await upload.read(2**16):
+                await file.write(chunk)
+    except BaseException:
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - a cancelled task can no longer wait
+        raise
 
 
 async def remove_files(request: Request, condition: ColumnElement[bool]) -> None:

@@ -18,6 +18,7 @@ import asana
 import httpx2
 import pytest
 from asana.rest import ApiException
+from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
@@ -30,6 +31,7 @@ from example_app.app import create_app
 from example_app.demo_data import OTHER_TOKEN, TOKEN
 from tests.redises import RedisServer
 from tests.servers import serving
+from tests.trackers import action, official_client
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,21 +50,6 @@ def serving_api(app: ASGIApp) -> Iterator[str]:
     """Serve ``app``; gives the base URL of its API."""
     with serving(app) as url:
         yield f"{url}/api/1.0"
-
-
-@contextmanager
-def official_client(url: str, token: str = TOKEN) -> Iterator[Any]:
-    """Asana's own client, as it comes, for the API at ``url``."""
-    configuration = asana.Configuration()
-    configuration.host = url
-    configuration.access_token = token
-    client = asana.ApiClient(configuration)
-    try:
-        yield client
-    finally:
-        client.pool.close()
-        client.pool.join()
-        client.rest_client.pool_manager.clear()
 
 
 @contextmanager
@@ -97,10 +84,6 @@ def client(url: str) -> Iterator[Any]:
 def alone(url: str) -> Iterator[httpx2.Client]:
     with plain_client(url) as client:
         yield client
-
-
-def action(method: str, path: str, **more: Any) -> dict[str, Any]:
-    return {"relative_path": path, "method": method, **more}
 
 
 def post_batch(client: Any, *actions: dict[str, Any], **keywords: Any) -> Any:
@@ -244,6 +227,24 @@ def test_what_is_private_is_seen_by_its_owner_alone(in_process: TestClient) -> N
     assert "Surprise party" not in in_process.get("/projects").text
     assert "Order a cake" not in task_names(in_process)
     assert in_process.post("/tasks", json={"data": {"projects": [PRIVATE]}}).status_code == 403
+
+
+def test_an_upload_that_breaks_off_leaves_neither_a_row_nor_half_a_file(
+    in_process: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = UploadFile.read
+
+    async def broken(self: UploadFile, size: int = -1) -> bytes:
+        if self.file.tell():
+            raise OSError("the disk is full")
+        return await read(self, size)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UploadFile, "read", broken)
+        with pytest.raises(OSError, match="the disk is full"):
+            in_process.post("/attachments", data={"parent": README}, files={"file": ("notes.txt", b"notes")})
+    assert in_process.get("/attachments", params={"parent": README}).json() == {"data": []}
+    assert list((tmp_path / "in_process.files").iterdir()) == []
 
 
 def test_deleting_a_project_deletes_all_that_hangs_on_it(in_process: TestClient, tmp_path: Path) -> None:

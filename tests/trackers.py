@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,19 +66,24 @@ class Tracker:
         with httpx2.Client(base_url=self.url, headers=fields, trust_env=False, timeout=60) as client:
             yield client
 
-    @contextmanager
-    def official_client(self, token: str = TOKEN) -> Iterator[Any]:
+    def official_client(self, token: str = TOKEN) -> AbstractContextManager[Any]:
         """Asana's own client, as it comes."""
-        configuration = asana.Configuration()
-        configuration.host = self.url
-        configuration.access_token = token
-        client = asana.ApiClient(configuration)
-        try:
-            yield client
-        finally:
-            client.pool.close()
-            client.pool.join()
-            client.rest_client.pool_manager.clear()
+        return official_client(self.url, token)
+
+
+@contextmanager
+def official_client(url: str, token: str = TOKEN) -> Iterator[Any]:
+    """Asana's own client, as it comes, for the API at ``url``."""
+    configuration = asana.Configuration()
+    configuration.host = url
+    configuration.access_token = token
+    client = asana.ApiClient(configuration)
+    try:
+        yield client
+    finally:
+        client.pool.close()
+        client.pool.join()
+        client.rest_client.pool_manager.clear()
 
 
 async def count_rows(database: str) -> dict[str, int]:
