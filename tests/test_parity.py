@@ -18,6 +18,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from email.message import Message as Mail
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -35,7 +37,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -423,11 +424,14 @@ STACK: dict[str, Middleware] = {
     "gatekeeper": Middleware(Gatekeeper),
     "gzip": Middleware(GZipMiddleware, minimum_size=1),
     "hosts": Middleware(TrustedHostMiddleware, allowed_hosts=["*.example"]),
-    "limit": Middleware(RequestBodyLimitMiddleware, max_body_size=2**20),
     "trace": Middleware(Trace),
     "visit": Middleware(Visit, name="visit"),
     "visit and read": Middleware(Visit, name="reader", reads=True),
 }
+# The oldest Starlette of those that are supported does not have it.
+if find_spec("starlette.middleware.body_limit"):
+    body_limit = import_module("starlette.middleware.body_limit")
+    STACK["limit"] = Middleware(body_limit.RequestBodyLimitMiddleware, max_body_size=2**20)
 
 
 async def on_404(request: Request, exc: Exception) -> Response:
