@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 from starlette.routing import Mount, Route
 
+from batchkit.testing import action
 from example_app.demo_data import OTHER_WORKSPACE, PRIVATE
-from tests.trackers import action
 
 # What contract section 5 lets a result show.
 SHOWN = (

@@ -26,12 +26,13 @@ import example_app.__main__ as command_line
 import example_app.demo
 from batchkit import Batch, TooManyRequests
 from batchkit.settings import CostHook
+from batchkit.testing import action
 from example_app import demo_data
 from example_app.app import create_app
 from example_app.demo_data import OTHER_TOKEN, TOKEN
 from tests.redises import RedisServer
 from tests.servers import serving
-from tests.trackers import action, official_client
+from tests.trackers import official_client
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,8 +13,9 @@ import pytest
 from asana.rest import ApiException
 
 from batchkit.limiter import Concurrency, Rate
+from batchkit.testing import action
 from example_app.demo_data import OTHER_TOKEN, PRIVATE, TAG, WORKSPACE
-from tests.trackers import Tracker, action, serving_tracker
+from tests.trackers import Tracker, serving_tracker
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchkit.testing import action
 from tests.calls import CALLS, Call, alone, filled, in_batch, prepared
-from tests.trackers import Tracker, action, serving_tracker
+from tests.trackers import Tracker, serving_tracker
 
 # Large, negative, of other scripts, with what databases and paths treat in their own way.
 SHAPES = [

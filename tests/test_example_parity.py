@@ -13,9 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from batchkit.testing import action
 from example_app.app import create_app
 from tests.calls import CALLS, Call, alone, in_batch, normalised, prepared, routes
-from tests.trackers import Tracker, action, serving_tracker
+from tests.trackers import Tracker, serving_tracker
 
 CLIENTS = 20
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from batchkit.testing import action
 from tests.calls import in_batch
 from tests.postgres import PostgresServer, serving_postgres
-from tests.trackers import action, serving_tracker
+from tests.trackers import serving_tracker
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 

@@ -459,6 +459,8 @@ class Odd:
             await self.app(scope, receive, send)
         elif self.what == "raises":
             raise ValueError("odd")
+        elif self.what == "is silent":
+            return
         elif self.what == "refuses" or (self.what == "refuses actions" and is_action(scope)):
             await PlainTextResponse("who are you?", 401)(scope, receive, send)
         elif self.what == "posts twice" and scope["path"] == "/batch":
@@ -479,6 +481,7 @@ class Odd:
     ("what", "message"),
     [
         ("raises", r"The host raised ValueError\('odd'\)"),
+        ("is silent", "POST /batch was not answered"),
         ("refuses", "POST /batch was answered 401, neither admitted nor refused: who are you"),
         ("refuses actions", r"The actions were answered \[401\]: let the host answer"),
         ("posts twice", "The hook was called 2 times for 1 batches"),

@@ -25,10 +25,6 @@ from tests.servers import serving
 UNLIMITED: Sequence[Rate | Concurrency] = [Rate(1_000_000, 60, name="requests")]
 
 
-def action(method: str, path: str, **more: Any) -> dict[str, Any]:
-    return {"relative_path": path, "method": method, **more}
-
-
 class Wire:
     """Counts what reaches the server: the actions of a batch do not come through here."""
 

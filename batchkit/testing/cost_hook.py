@@ -9,7 +9,7 @@ from inspect import isawaitable
 from starlette.applications import Starlette
 
 from batchkit.settings import CostHook
-from batchkit.testbed import CostHookError, Testbed
+from batchkit.testing.testbed import CostHookError, Testbed
 
 __all__ = ["CostHookError", "check_cost_hook"]
 

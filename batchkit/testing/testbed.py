@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,13 +12,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from batchkit.app import BatchEndpoint
 from batchkit.marks import batchable
 from batchkit.model import Batch, current_action
 from batchkit.settings import CostHook
-from batchkit.watched import WatchedHook
+from batchkit.testing.asgi import NoAnswer, request
+from batchkit.testing.watched import WatchedHook
 
 __all__ = ["CostHookError", "Testbed"]
 
@@ -193,12 +194,20 @@ class Testbed:
             self._scopes.append(scope)
             try:
                 target = ("POST", self._batch_path) if body else (self._method, self._full_path)
-                status, content = await _request(self._host, *target, self._headers, body, self._state)
-                self._judge(status, content, direct=not body)
-            except Exception as error:
-                self._fail(f"The host raised {error!r}", error)
+                answer = await request(self._call_host, *target, headers=self._headers, body=body, state=self._state)
+                self._judge(answer.status, answer.body, direct=not body)
+            except NoAnswer as error:
+                self._fail(f"{error} was not answered", error)
         self._ended += 1
         self._changed.set()
+
+    async def _call_host(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._host(scope, receive, send)
+        except Exception as error:
+            # After its own 500 as well.
+            self._fail(f"The host raised {error!r}", error)
+            raise
 
     def _judge(self, status: int, content: bytes, *, direct: bool) -> None:
         if status == 429 and not direct:
@@ -219,42 +228,3 @@ class Testbed:
         elif status not in (200, 429):
             request = f"{self._method} {self._full_path}" if direct else f"POST {self._batch_path}"
             self._fail(f"{request} was answered {status}, neither admitted nor refused: {content[:200].decode(errors='replace')}")
-
-
-async def _request(
-    app: ASGIApp, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, state: dict[str, Any]
-) -> tuple[int, bytes]:
-    """The status and the body of the answer to one request."""
-    scope: Scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "server": ("testserver", 80),
-        "client": ("127.0.0.1", 50000),
-        "scheme": "http",
-        "method": method,
-        "root_path": "",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": list(headers),
-        "state": dict(state),
-    }
-    messages: list[Message] = []
-    asked, answered = False, Event()
-
-    async def receive() -> Message:
-        nonlocal asked
-        if asked:
-            await answered.wait()
-            return {"type": "http.disconnect"}
-        asked = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            answered.set()
-
-    await app(scope, receive, send)
-    return messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:])

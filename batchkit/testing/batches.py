@@ -1,0 +1,99 @@
+"""Batches as tests write and read them."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, overload
+
+from starlette.types import ASGIApp
+
+from batchkit.testing.asgi import Answer
+from batchkit.testing.client import Ask, AsyncClient, Client, converse
+
+__all__ = ["ActionResult", "BatchRefused", "action", "ask_batch", "envelope", "post_batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """One result as the client reads it (contract section 5).
+
+    ``headers`` by lower-case name; ``body`` what its JSON says, a string for text, bytes where it is binary, ``{}`` where empty.
+    """
+
+    status_code: int
+    headers: dict[str, str]
+    body: Any
+
+    @classmethod
+    def read(cls, result: Mapping[str, Any]) -> ActionResult:
+        """What stands in the JSON of a batch's answer."""
+        binary = result.get("body_encoding") == "base64"
+        return cls(result["status_code"], result["headers"], b64decode(result["body"]) if binary else result["body"])
+
+
+class BatchRefused(AssertionError):
+    """A batch was refused as a whole: nothing ran. ``status_code``, ``headers`` by lower-case name, and ``messages`` say why."""
+
+    def __init__(self, path: str, answer: Answer) -> None:
+        self.status_code = answer.status
+        self.headers = {name.decode(): value.decode("latin-1") for name, value in answer.headers}
+        try:
+            self.messages: list[str] = [error["message"] for error in answer.json()["errors"]]
+        except (ValueError, TypeError, KeyError):
+            # Not batchkit's: what stands before it in the host has answered.
+            self.messages = [answer.body[:200].decode(errors="replace")]
+        super().__init__(f"POST {path} was answered {answer.status}: {'; '.join(self.messages)}")
+
+
+def action(
+    method: str, relative_path: str, data: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """One action of a batch, as it is sent: ``action("post", "/tasks", {"name": "Water the beans"})``."""
+    parts = {"method": method, "relative_path": relative_path, "data": data, "options": options}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def envelope(actions: tuple[Mapping[str, Any], ...]) -> bytes:
+    """The body of a batch of these actions."""
+    return json.dumps({"data": {"actions": actions}}).encode()
+
+
+async def ask_batch(
+    ask: Ask, path: str, headers: Mapping[str, str], actions: tuple[Mapping[str, Any], ...]
+) -> list[ActionResult]:
+    """The results of one batch. Raises BatchRefused."""
+    answer = await ask("POST", path, headers, envelope(actions))
+    if answer.status != 200:
+        raise BatchRefused(path, answer)
+    return [ActionResult.read(result) for result in answer.json()["data"]]
+
+
+@overload
+def post_batch(
+    client: Client, *actions: Mapping[str, Any], path: str = "/batch", headers: Mapping[str, str] | None = None
+) -> list[ActionResult]: ...
+
+
+@overload
+def post_batch(
+    client: AsyncClient | ASGIApp, *actions: Mapping[str, Any], path: str = "/batch", headers: Mapping[str, str] | None = None
+) -> Coroutine[Any, Any, list[ActionResult]]: ...
+
+
+def post_batch(
+    client: Client | AsyncClient | ASGIApp,
+    *actions: Mapping[str, Any],
+    path: str = "/batch",
+    headers: Mapping[str, str] | None = None,
+) -> Any:
+    """The results of these actions in one batch, in their order.
+
+    ``client``: a ``TestClient`` or ``httpx.Client``; or, to be awaited, an ``httpx.AsyncClient`` or an ASGI app itself, whose
+    lifespan is then not run. ``path``: of the endpoint. ``headers``: of the POST, and so of its actions.
+
+    Raises BatchRefused where the batch is not answered 200; TypeError for what is to be awaited in a synchronous test.
+    """
+    return converse(client, lambda ask: ask_batch(ask, path, headers or {}, actions))

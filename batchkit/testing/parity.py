@@ -1,0 +1,123 @@
+"""A check for a host's own tests: that its actions are what the same requests are alone (contract sections 2 and 5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Coroutine, Iterator, Mapping
+from typing import Any, Literal, overload
+
+from starlette.types import ASGIApp
+
+from batchkit.content import undo_coding
+from batchkit.model import Action, Result
+from batchkit.settings import Settings
+from batchkit.testing.asgi import Answer
+from batchkit.testing.batches import ActionResult, ask_batch, envelope
+from batchkit.testing.client import Ask, AsyncClient, Client, converse
+from batchkit.wire import decode, encode
+
+__all__ = ["assert_same_as_alone"]
+
+Dialect = Literal["asana", "plain"]
+MISSING = "(nothing)"
+ENDLESS = 2**40
+
+
+@overload
+def assert_same_as_alone(
+    client: Client,
+    *actions: Mapping[str, Any],
+    path: str = "/batch",
+    base_path: str | None = None,
+    dialect: Dialect = "asana",
+    headers: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+) -> None: ...
+
+
+@overload
+def assert_same_as_alone(
+    client: AsyncClient | ASGIApp,
+    *actions: Mapping[str, Any],
+    path: str = "/batch",
+    base_path: str | None = None,
+    dialect: Dialect = "asana",
+    headers: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+) -> Coroutine[Any, Any, None]: ...
+
+
+def assert_same_as_alone(
+    client: Client | AsyncClient | ASGIApp,
+    *actions: Mapping[str, Any],
+    path: str = "/batch",
+    base_path: str | None = None,
+    dialect: Dialect = "asana",
+    headers: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+) -> Any:
+    """Send each action as a request of its own, one after another, then all in one batch, and compare status, headers and body.
+
+    So each action happens twice: make them ones that are answered alike both times. ``ignore``: names of header fields, and of
+    keys wherever they stand in a body, whose values differ from one time to the next: ``("gid", "created_at", "etag")``.
+    Compared are the header fields that a result shows by default; cookies are not.
+
+    ``base_path`` and ``dialect`` as the endpoint has them; ``client``, ``path`` and ``headers`` as for ``post_batch``. A
+    ``TestClient`` should have ``raise_server_exceptions=False`` if an action is to be answered 500.
+
+    Raises AssertionError, saying which action differs, where in its result, and both values; BatchRefused as ``post_batch``;
+    ValueError for an action that is malformed, as it is no request at all.
+    """
+    settings = Settings(dialect=dialect, max_actions=len(actions) or 1)
+    base_path = path.rstrip("/").rpartition("/")[0] if base_path is None else base_path.rstrip("/")
+
+    async def compare(ask: Ask) -> None:
+        entries = decode(envelope(actions), settings)
+        if malformed := [entry.result.body.decode() for entry in entries if entry.result is not None]:
+            raise ValueError(f"These are no requests: {' '.join(malformed)}")
+        alone = [_as_result(await _ask_alone(ask, base_path, headers or {}, entry), settings) for entry in entries]
+        results = await ask_batch(ask, path, headers or {}, actions)
+        ignored = {name.lower() for name in ignore}
+        differences = [
+            f"data.actions[{entry.index}], {entry.method} {actions[entry.index]['relative_path']}: {difference}"
+            for entry, one, other in zip(entries, alone, results, strict=True)
+            for difference in _differences(one, other, ignored)
+        ]
+        if differences:
+            raise AssertionError("\n".join(["In a batch it is not what it is alone:", *differences]))
+
+    return converse(client, compare)
+
+
+async def _ask_alone(ask: Ask, base_path: str, headers: Mapping[str, str], action: Action) -> Answer:
+    query = f"?{action.query_string.decode()}" if action.query_string else ""
+    return await ask(action.method, base_path + action.raw_path.decode() + query, headers, action.body)
+
+
+def _as_result(answer: Answer, settings: Settings) -> ActionResult:
+    coding = b", ".join(answer.all(b"content-encoding"))
+    plain = undo_coding(coding, answer.body, ENDLESS) if coding else None
+    headers, body = answer.headers, answer.body
+    if plain is not None:
+        headers, body = [header for header in headers if header[0] != b"content-encoding"], plain
+    content, _ = encode([Result(answer.status, headers, body)], settings)
+    return ActionResult.read(json.loads(content)["data"][0])
+
+
+def _differences(alone: ActionResult, batch: ActionResult, ignored: Collection[str]) -> Iterator[str]:
+    for name in ("status_code", "headers", "body"):
+        for place, one, other in _unequal(name, getattr(alone, name), getattr(batch, name), ignored):
+            yield f"{place}\n  alone:      {one!r}\n  in a batch: {other!r}"
+
+
+def _unequal(place: str, one: Any, other: Any, ignored: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
+    """The places at which two values differ, with what stands there in each."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one | other:
+            if key.lower() not in ignored:
+                yield from _unequal(f"{place}.{key}", one.get(key, MISSING), other.get(key, MISSING), ignored)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from _unequal(f"{place}[{index}]", *pair, ignored)
+    elif type(one) is not type(other) or one != other:
+        yield place, one, other
