@@ -109,8 +109,15 @@ class Charged:
 
 @asynccontextmanager
 async def _charged_and_watched(charge: Charged, batch: Batch, settings: Settings) -> AsyncIterator[None]:
-    async with charge, _watched(batch, settings):
-        yield
+    admitted = False
+    try:
+        async with charge, _watched(batch, settings):
+            admitted = True
+            yield
+    except BatchError as error:
+        if not admitted:
+            _tell_refused(batch, error, settings)
+        raise
 
 
 @asynccontextmanager
@@ -123,6 +130,15 @@ async def _watched(batch: Batch, settings: Settings) -> AsyncIterator[None]:
                 except Exception:
                     logger.exception("%r failed at the start of batch %s, which runs without it", plugin, batch.id)
         yield
+
+
+def _tell_refused(batch: Batch, error: BatchError, settings: Settings) -> None:
+    for plugin in settings.plugins:
+        if hasattr(plugin, "refused"):
+            try:
+                plugin.refused(batch, error)
+            except Exception:
+                logger.exception("%r failed at the refusal of batch %s", plugin, batch.id)
 
 
 async def _enter(context: AbstractAsyncContextManager[object], stack: AsyncExitStack) -> None:

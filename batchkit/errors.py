@@ -103,20 +103,24 @@ class TooManyRequests(BatchError):
 
     ``message`` says which limit, how much was asked and how much was left. ``retry_after`` is the time in seconds after
     which the same batch could pass, sent rounded up to a whole second, at least 1; None (or ``math.inf``) sends none.
-    Raises TypeError for a ``retry_after`` that is no number.
+    ``limit`` names the limit for plugins and metrics; it is no part of the answer. Raises TypeError for a ``retry_after`` that
+    is no number, or a ``limit`` that is no text.
     """
 
     status_code = 429
 
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None, limit: str | None = None) -> None:
         if not isinstance(retry_after, int | float | None):
             raise TypeError(f"retry_after={retry_after!r}: give a number of seconds, or None")
+        if not isinstance(limit, str | None):
+            raise TypeError(f"limit={limit!r}: give the name of the limit, or None")
         super().__init__(
             message
             or "You've made too many requests and hit a rate limit."
             + (" Please retry after the given amount of time." if retry_after is not None else "")
         )
         self.retry_after = retry_after
+        self.limit = limit
 
     @property
     def headers(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from starlette.types import ASGIApp
 
+from batchkit.errors import BatchError
 from batchkit.model import Batch
 
 __all__ = ["CostHook", "Plugin", "Settings"]
@@ -49,8 +50,16 @@ class ActionPlugin(Protocol):
         ...
 
 
-# What ``plugins=`` takes: either, or both in one.
-Plugin = BatchPlugin | ActionPlugin
+class RefusalPlugin(Protocol):
+    """A plugin that watches what is not admitted."""
+
+    def refused(self, batch: Batch, error: BatchError) -> None:
+        """The cost hook refused ``batch``, or could not be asked: ``error`` is its answer, and nothing runs. It must not wait."""
+        ...
+
+
+# What ``plugins=`` takes: any of them, or several in one.
+Plugin = BatchPlugin | ActionPlugin | RefusalPlugin
 
 
 _TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
@@ -153,8 +162,8 @@ class Settings:
     def _check_plugins(self) -> None:
         self.plugins = tuple(self.plugins)
         for plugin in self.plugins:
-            if not (hasattr(plugin, "batch") or hasattr(plugin, "action")):
-                raise TypeError(f"plugins: {plugin!r} has neither a method 'batch' nor 'action'")
+            if not any(hasattr(plugin, method) for method in ("batch", "action", "refused")):
+                raise TypeError(f"plugins: {plugin!r} has none of the methods 'batch', 'action' and 'refused'")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable, current_action
+from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, current_action
 from tests.asgi import lifespan, request
 from tests.batches import JSON, action, batch, envelope, post
 
@@ -450,6 +450,40 @@ async def test_plugins_observe() -> None:
     assert [result["status_code"] for result in results] == [200, 400, 404]
     assert (events[0], events[-1]) == ("batch of 3", "answered 200 400 404")
     assert sorted(events[1:-1]) == ["action 0", "action 2"]
+
+
+async def test_plugins_see_who_is_refused_and_have_no_say(caplog: pytest.LogCaptureFixture) -> None:
+    """“Exactly one cost hook charges …; plugins only observe”: one that fails at it does not change the answer."""
+    events: list[object] = []
+
+    class Watch:
+        @contextlib.asynccontextmanager
+        async def batch(self, batch: Batch) -> AsyncIterator[None]:
+            yield
+            raise TooManyRequests("too late to refuse")
+
+        def refused(self, batch: Batch, error: BatchError) -> None:
+            events.extend((len(batch.actions), error.status_code, getattr(error, "limit", None)))
+
+    class Broken:
+        def refused(self, batch: Batch, error: BatchError) -> None:
+            raise ValueError("broken plugin")
+
+    async def hook(batch: Batch) -> None:
+        if batch.cost > 2:
+            raise TooManyRequests("reads: asked for 3, 2 left", limit="reads")
+        if batch.cost > 1:
+            raise ConnectionError
+
+    app = hosting(Route("/x", hello), cost_hook=hook, plugins=[Broken(), Watch()])
+    assert [result["status_code"] for result in await batch(app, action("/x"))] == [200]
+    assert not events
+    assert (await post(app, envelope(action("/x"), 5))).status == 503
+    refused = await post(app, envelope(*[action("/x")] * 3))
+    # “its body says which limit” by its message; the name by itself is the server's.
+    assert json.loads(refused.body) == {"errors": [{"message": "reads: asked for 3, 2 left"}]}
+    assert events == [2, 503, None, 3, 429, "reads"]
+    assert caplog.text.count("failed at the refusal") == 2
 
 
 async def test_nothing_runs_twice_and_nothing_is_logged_of_a_good_batch(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import batchkit
 from batchkit import limiter, testing
+from batchkit.contrib import opentelemetry
 
 PACKAGE = Path(batchkit.__file__).parent
 
@@ -22,6 +23,7 @@ LAYERS = [
     ["testing.batches", "testing.testbed"],
     ["testing.client", "testing.watched"],
     ["testing.asgi"],
+    ["contrib", "contrib.opentelemetry"],
     ["limiter"],
     ["limiter.middleware"],
     ["limiter.limiter"],
@@ -87,7 +89,7 @@ def test_no_private_name_of_another_library_is_imported(name: str) -> None:
             assert not [part for part in parts if part.startswith("_") and part != "__future__"], ast.unparse(node)
 
 
-PUBLIC = [(package, name) for package in (batchkit, limiter, testing) for name in package.__all__]
+PUBLIC = [(package, name) for package in (batchkit, limiter, opentelemetry, testing) for name in package.__all__]
 
 
 @pytest.mark.parametrize(("package", "name"), PUBLIC)

@@ -186,18 +186,20 @@ class Admission:
 
 
 def _never(limit: Limit, asked: int) -> TooManyRequests:
-    return TooManyRequests(f"{limit.name}: asked for {asked}, which can never pass: the limit is {limit.amount}")
+    return TooManyRequests(
+        f"{limit.name}: asked for {asked}, which can never pass: the limit is {limit.amount}", limit=limit.name
+    )
 
 
 def _too_many(refusal: Refusal) -> TooManyRequests:
     asked, left = refusal.asked, refusal.left
+    name = asked.limit.name
     if isinstance(asked, Charge) and refusal.wait is not None:
         # Rounded up here, in whole numbers: after that wait the same batch does pass.
-        return TooManyRequests(
-            f"{asked.limit.name}: asked for {asked.units}, {left} left", retry_after=-(-refusal.wait // SECOND)
-        )
+        wait = -(-refusal.wait // SECOND)
+        return TooManyRequests(f"{name}: asked for {asked.units}, {left} left", retry_after=wait, limit=name)
     count = asked.units if isinstance(asked, Charge) else asked.slots
-    return TooManyRequests(f"{asked.limit.name}: asked for {count} at once, {left} left")
+    return TooManyRequests(f"{name}: asked for {count} at once, {left} left", limit=name)
 
 
 def _seen(batch: Batch, action: Action) -> Scope:
