@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import partial
+from types import SimpleNamespace
 from typing import TypeVar
 
 from starlette.applications import Starlette
@@ -19,6 +21,7 @@ from batchkit.frame import Frame, frame
 from batchkit.guard import Guard
 from batchkit.marks import not_batchable
 from batchkit.model import Batch
+from batchkit.openapi import in_one_piece, show_in_fastapi
 from batchkit.request import ClientGone, read
 from batchkit.resolve import Resolver
 from batchkit.settings import Settings
@@ -86,15 +89,25 @@ class BatchEndpoint(Settings):
             raise RuntimeError("mount_to: this BatchEndpoint is already mounted; make a second one")
         if not path.startswith("/") or path == "/":
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
+        router = _router(app)
+        # A router of FastAPI's has its path operations below that.
+        prefix: str = getattr(router, "prefix", "")
         host = self.host if isinstance(self.host, Starlette | Router) else app
         # Below a mount, its prefix is known only by each request.
         self._hosts[id(app if self.host is None else self.host)] = self._guarded(
-            host, ("" if host is app else "…") + _parent(path)
+            host, ("" if host is app else "…") + _parent(prefix + path)
         )
         # First, so that no catch-all of the host can take its path.
-        _router(app).routes.insert(0, Route(path, self, include_in_schema=False))
+        router.routes.insert(0, Route(prefix + path, self))
+        if hasattr(router, "add_api_route"):
+            show_in_fastapi(router, path, self)
         self._mounted_to = app
         return app
+
+    @property
+    def post(self) -> object:
+        """Where Starlette's ``SchemaGenerator`` finds what the POST does: the docstring of this, in YAML."""
+        return SimpleNamespace(__doc__=json.dumps(in_one_piece(self)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

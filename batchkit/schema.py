@@ -40,11 +40,13 @@ ACTION: dict[str, Any] = {
             "minLength": 1,
             "maxLength": 2000,
             "description": "The path of the desired endpoint relative to the API's base URL.",
+            "examples": ["/tasks/123"],
         },
         "method": {
             "type": "string",
             "pattern": _METHOD_PATTERN,
             "description": f"one of {', '.join(_METHODS)}",
+            "examples": ["get"],
         },
         "data": {
             "type": ["object", "null"],

@@ -1,0 +1,241 @@
+"""The batch endpoint in OpenAPI 3.1: its operation and schemas, for any tool that reads a description.
+
+What a batch may hold stands in ``schema`` and nowhere else; here are its answers, from contract sections 1, 3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from batchkit import schema
+from batchkit.marks import not_batchable
+from batchkit.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["document", "operation", "schemas"]
+
+_DIALECTS = {
+    "asana": (
+        'The data of a post, put or patch is sent to its endpoint as {"data": …}; that of a get, head or delete becomes its '
+        "query, arrays joined with commas, and so do limit and offset, and fields and expand as opt_fields and opt_expand."
+    ),
+    "plain": (
+        "The data of a post, put or patch is the body that its endpoint receives; that of a get, head or delete becomes its "
+        "query, arrays as repeated keys, and so do all options. A relative_path may carry a query of its own."
+    ),
+}
+
+_EXAMPLE = {
+    "data": {
+        "actions": [
+            {"relative_path": "/tasks/123", "method": "get"},
+            {"relative_path": "/tasks", "method": "post", "data": {"name": "Water the beans"}},
+        ]
+    }
+}
+
+_RESULT = {
+    "type": "object",
+    "description": "What one action was answered.",
+    "required": ["status_code", "headers", "body"],
+    "properties": {
+        "status_code": {"type": "integer", "description": "The HTTP status code of the action.", "examples": [200]},
+        "headers": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "The header fields that are specific to the action, by lower-case name.",
+            "examples": [{"location": "/tasks/124"}],
+        },
+        "body": {"description": "JSON as the endpoint wrote it; of any other kind, a string; of none, {}."},
+        "body_encoding": {"const": "base64", "type": "string", "description": "Only where the body is binary."},
+    },
+    "additionalProperties": False,
+}
+
+_ERRORS = {
+    "type": "object",
+    "description": "Why no action was run.",
+    "required": ["errors"],
+    "properties": {
+        "errors": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["message"],
+                "properties": {
+                    "message": {"type": "string", "examples": ["data.actions: Missing input"]},
+                    "help": {"type": "string", "description": "Where the server has such a text."},
+                },
+            },
+        }
+    },
+    "additionalProperties": False,
+}
+
+# In these cases batchkit itself answers; in the others the server around it does.
+_REFUSALS = {
+    400: "The batch cannot be read, has no action, or too many. No action was run.",
+    413: "The request body is too large. No action was run.",
+    415: "The request body is not declared as JSON. No action was run.",
+    429: "The actions together would exceed a limit. No action was run, and none was counted.",
+    503: "The limits cannot be checked just now. No action was run.",
+}
+_OF_THE_SERVER = (401, 403, 500)
+
+
+def schemas(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The schemas of a ``BatchEndpoint`` by their names, for ``components``: ``BatchRequest``, ``BatchRequestAction``,
+    ``BatchAnswer``, ``BatchResponse`` (one result) and ``BatchErrors``. ``maxItems`` is its ``max_actions``.
+    """
+    actions = {"type": "array", "minItems": 1, "maxItems": settings.max_actions, "items": _reference("BatchRequestAction")}
+    data = schema.BATCH["properties"]["data"]
+    data = {**data, "properties": {"actions": {**data["properties"]["actions"], **actions}}}
+    request = {**schema.BATCH, "properties": {**schema.BATCH["properties"], "data": data}, "examples": [_EXAMPLE]}
+    results = {"type": "array", "items": _reference("BatchResponse"), "description": "One for each action, in their order."}
+    answer = {"type": "object", "required": ["data"], "properties": {"data": results}, "additionalProperties": False}
+    named = {
+        "BatchRequest": request,
+        "BatchRequestAction": schema.ACTION,
+        "BatchAnswer": answer,
+        "BatchResponse": _RESULT,
+        "BatchErrors": _ERRORS,
+    }
+    # A host may well write into them, and batches are judged by the originals.
+    return deepcopy(named)
+
+
+def operation(settings: Settings) -> dict[str, Any]:
+    """The ``post`` operation of a ``BatchEndpoint``, with references to its ``schemas``.
+
+    It has no ``security`` of its own, so that of the whole description holds for it.
+    """
+    base = settings.base_path or "the parent of the URL of this operation"
+    responses: dict[str, Any] = {
+        "200": {"description": "One result for each action, whatever became of it.", "content": _json("BatchAnswer")},
+        **{str(status): {"description": HTTPStatus(status).phrase + "."} for status in _OF_THE_SERVER},
+        **{str(status): {"description": why, "content": _json("BatchErrors")} for status, why in _REFUSALS.items()},
+        "default": {"description": "Any other answer is the server's, not the batch endpoint's."},
+    }
+    responses["429"]["headers"] = {
+        "Retry-After": {
+            "description": "Seconds until the same batch could pass; left out where it never can, or nobody knows.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    }
+    return {
+        "operationId": "createBatchRequest",
+        "tags": ["Batch API"],
+        "summary": "Submit parallel requests",
+        "description": (
+            "Make multiple API requests in a single call. The maximum number of actions allowed in a single batch request is "
+            f"{settings.max_actions}. They run at the same time, each as a request of its own with the header fields of this "
+            f"one, its relative_path below {base}. {_DIALECTS[settings.dialect]}"
+        ),
+        "requestBody": {"required": True, "content": _json("BatchRequest")},
+        "responses": dict(sorted(responses.items())),
+    }
+
+
+def document(settings: Settings, path: str = "/batch", *, title: str = "Batch API", version: str = "1.0") -> dict[str, Any]:
+    """A whole OpenAPI 3.1 description with a ``BatchEndpoint`` at ``path`` and nothing else, to be used or merged.
+
+    ``title`` and ``version`` are those of its ``info``.
+    """
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "paths": {path: {"post": operation(settings)}},
+        "components": {"schemas": schemas(settings)},
+    }
+
+
+def in_one_piece(settings: Settings) -> dict[str, Any]:
+    """The ``operation`` with each schema in its place, the name of it as its title: for tools that take no components."""
+    named = schemas(settings)
+
+    def of(name: str) -> dict[str, Any]:
+        return {"title": name, **_replaced(named[name], of)}
+
+    described: dict[str, Any] = _replaced(operation(settings), of)
+    return described
+
+
+def show_in_fastapi(router: Any, path: str, settings: Settings) -> None:
+    """Have the batch endpoint in every description that FastAPI makes of this router of its, in a way of the host's own as well.
+
+    FastAPI describes only routes of its own. This one stands behind the endpoint's, so no request comes to it.
+    """
+    named = schemas(settings)
+
+    @not_batchable
+    async def batch(request: BaseModel) -> None:
+        raise NotImplementedError("stands for the batch endpoint in FastAPI's description")
+
+    responses: dict[int | str, dict[str, Any]] = {}
+    described = operation(settings)
+    for status, response in described["responses"].items():
+        content = response.pop("content", None)
+        responses[status] = response if content is None else {**response, "model": _model(_name(content), named)}
+    batch.__annotations__["request"] = _model(_name(described["requestBody"]["content"]), named)
+    taken = any(getattr(route, "operation_id", None) == described["operationId"] for route in router.routes)
+    router.add_api_route(
+        path,
+        batch,
+        methods=["POST"],
+        operation_id=None if taken else described["operationId"],
+        tags=described["tags"],
+        summary=described["summary"],
+        description=described["description"],
+        response_description=described["responses"]["200"]["description"],
+        responses=responses,
+    )
+
+
+def _model(name: str, named: Mapping[str, dict[str, Any]]) -> type[BaseModel]:
+    """A model for FastAPI, which finds a place, and a name that is free, for it and for what it refers to."""
+    from pydantic import BaseModel, GetJsonSchemaHandler, create_model
+
+    parts: dict[str, Any] = {}
+    _replaced(named[name], lambda part: parts.setdefault(part, (_model(part, named), ...)))
+
+    class Described(BaseModel):
+        @classmethod
+        def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+            described = handler(schema)
+            whole = handler.resolve_ref_schema(described)
+            references = whole.pop("properties", {})
+            whole.clear()
+            whole.update(_replaced(named[name], references.__getitem__))
+            return described
+
+    model: type[BaseModel] = create_model(name, __base__=Described, __module__=__name__, **parts)
+    return model
+
+
+def _replaced(node: Any, of: Callable[[str], Any]) -> Any:
+    """``node`` with ``of(name)`` in place of each reference to the schema of that name."""
+    if isinstance(node, dict):
+        return of(_target(node)) if "$ref" in node else {key: _replaced(value, of) for key, value in node.items()}
+    return [_replaced(item, of) for item in node] if isinstance(node, list) else node
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": _reference(name)}}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _target(reference: Mapping[str, str]) -> str:
+    return reference["$ref"].rpartition("/")[2]
+
+
+def _name(content: Mapping[str, Any]) -> str:
+    return _target(content["application/json"]["schema"])
