@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
 import yaml
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
+from hypothesis import settings
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from pydantic import BaseModel
+from schemathesis.checks import negative_data_rejection
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -314,6 +317,16 @@ async def test_a_router_shows_it_where_it_serves_it() -> None:
     assert (result["status_code"], result["body"]) == (200, "x")
 
 
+made_up = schemathesis.openapi.from_asgi("/openapi.json", fastapi_host())
+
+
+@made_up.include(path="/api/batch").parametrize()
+@settings(max_examples=60, derandomize=True, deadline=None)
+def test_what_schemathesis_makes_up_from_it_is_answered_as_described(case: schemathesis.Case[Any]) -> None:
+    # A bad action is refused in its own place, and not with the batch.
+    case.call_and_validate(excluded_checks=[negative_data_rejection])
+
+
 # A client
 
 
@@ -342,7 +355,7 @@ def test_a_generated_client_posts_a_batch(kind: str, tmp_path: Path, monkeypatch
         answer = run(models.BatchRequestAction("/items/1", "get"), models.BatchRequestAction("/items/2", "delete"))
         assert isinstance(answer, models.BatchAnswer)
         assert [result.status_code for result in answer.data] == [200, 405]
-        assert answer.data[1].headers["allow"].startswith("GET")
+        assert "GET" in answer.data[1].headers["allow"]
         refused = run()
     assert isinstance(refused, models.BatchErrors)
     assert [error.message for error in refused.errors] == ["Batch requests must contain at least one action"]
