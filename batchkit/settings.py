@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol, Self
 
+from starlette.applications import Starlette
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from batchkit.configuration import Table
 from batchkit.errors import BatchError
+from batchkit.hooks import check_hook, check_plugin
+from batchkit.keywords import suggesting
 from batchkit.model import Batch
 
 __all__ = ["CostHook", "Plugin", "Settings"]
@@ -63,6 +69,7 @@ Plugin = BatchPlugin | ActionPlugin | RefusalPlugin
 
 
 _TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
+_FIELD_NAME = re.compile(r"[\w!#$%&'+.^`|~-]+", re.ASCII)
 _CONVERTOR = re.compile(r":[^{}]*}")
 
 
@@ -95,6 +102,7 @@ def _bare(template: str) -> str:
     return _CONVERTOR.sub("}", template).rstrip("/")
 
 
+@suggesting
 @dataclass(kw_only=True, eq=False, repr=False)
 class Settings:
     """The keywords of ``BatchEndpoint``. Raises TypeError or ValueError naming the keyword and saying what would do."""
@@ -122,6 +130,25 @@ class Settings:
     allowed: tuple[tuple[str | None, str], ...] = field(init=False, default=())
     shown: frozenset[bytes] | None = field(init=False, default=RESULT_HEADERS)
 
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
+        """The endpoint whose keywords stand in a TOML file: in ``[tool.batchkit]``, as in a pyproject.toml, or in ``[batchkit]``.
+
+        ``host``, ``cost_hook`` and each of the ``plugins`` are named there as ``"module:name"``. What is given here as well wins,
+        and is not looked up. A relative ``path`` begins in the working directory.
+
+        Raises OSError, ImportError, TypeError or ValueError, naming the file, the table and the key.
+        """
+        table = Table(path, [each.name for each in fields(cls) if each.init])
+        keywords = {key: table.value(key) for key in table.values if key not in overrides}
+        try:
+            return cls(**keywords, **overrides)
+        except (TypeError, ValueError) as error:
+            # Each begins with the keyword that is wrong.
+            if re.split(r"\W", str(error))[0] in keywords:
+                raise type(error)(f"{table.place}: {error}") from None
+            raise
+
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
@@ -134,7 +161,13 @@ class Settings:
         for name in ("host", "cost_hook"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name}={getattr(self, name)!r}: give a callable, or None")
-        if self.base_path is not None and not re.fullmatch(r"(?:/[^/?#\s]+)*/?", self.base_path):
+        if isinstance(self.host, type):
+            raise TypeError(f"host={self.host!r}: it is a class: give the app itself")
+        if self.cost_hook is not None:
+            check_hook("cost_hook", self.cost_hook)
+        if self.base_path is not None and not (
+            isinstance(self.base_path, str) and re.fullmatch(r"(?:/[^/?#\s]+)*/?", self.base_path)
+        ):
             raise ValueError(
                 f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
             )
@@ -153,17 +186,26 @@ class Settings:
         for _, template in self.allowed:
             if template.endswith("/*"):
                 raise ValueError(f"allow: {template!r}: spell out each path; '/*' would let through what nobody has looked at")
+        if self.allowed and (self.host is None or isinstance(self.host, Starlette | Router)):
+            raise ValueError(
+                f"allow={self.allow!r}: it is for a host= whose routes cannot be read; mark those of others @batchable"
+            )
         names = () if self.result_headers == "*" else strings("result_headers", self.result_headers)
         for name in names:
+            if not _FIELD_NAME.fullmatch(name):
+                raise ValueError(f"result_headers: {name!r}: give names of header fields, or the string '*' alone")
             if name.lower().encode() in NEVER_HEADERS:
                 raise ValueError(f"result_headers: {name!r} is never shown: the parent answer or the result's body says it")
         self.shown = None if self.result_headers == "*" else RESULT_HEADERS | {name.lower().encode() for name in names}
 
     def _check_plugins(self) -> None:
+        if not isinstance(self.plugins, Iterable):
+            raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
         self.plugins = tuple(self.plugins)
         for plugin in self.plugins:
             if not any(hasattr(plugin, method) for method in ("batch", "action", "refused")):
                 raise TypeError(f"plugins: {plugin!r} has none of the methods 'batch', 'action' and 'refused'")
+            check_plugin(plugin)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -39,10 +39,10 @@ LAYERS = [
     ["admission", "dispatch", "request", "resolve", "wire"],
     ["exchange", "guard", "routes"],
     ["settings"],
-    ["allow", "dialect", "frame"],
+    ["allow", "configuration", "dialect", "frame"],
     ["cancellation", "content", "marks", "path"],
-    ["model", "schema"],
-    ["errors"],
+    ["hooks", "keywords", "model", "schema"],
+    ["errors", "installation"],
 ]
 
 

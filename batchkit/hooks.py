@@ -1,0 +1,71 @@
+"""What can be seen of a hook, a plugin or a key function before it is ever called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["check_function", "check_hook", "check_plugin"]
+
+_YIELDS = "it yields: decorate an async generator function with contextlib.asynccontextmanager"
+
+
+def check_function(name: str, function: Callable[..., Any], argument: str) -> None:
+    """Raise TypeError where ``function``, the value of keyword ``name``, cannot be called with just ``argument``."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # Of something written in C: it is seen when it is called.
+        return
+    try:
+        signature.bind(object())
+    except TypeError:
+        raise TypeError(f"{name}={function!r}: it is called with one argument, {argument}, and takes {signature}") from None
+
+
+def check_hook(name: str, hook: Callable[..., Any]) -> None:
+    """Raise TypeError where ``hook`` can be neither an async function of a Batch nor an async context manager of it."""
+    # A class may well be such a context, but not where its instances are hooks themselves.
+    if isinstance(hook, type) and (not hasattr(hook, "__aenter__") or any("__call__" in vars(base) for base in hook.__mro__)):
+        raise TypeError(f"{name}={hook!r}: it is a class: give an instance of it")
+    check_function(name, hook, "the Batch")
+    called = _called(hook)
+    if _yields(called):
+        raise TypeError(f"{name}={hook!r}: {_YIELDS}")
+    # What wraps an async function has its annotations, and need not be async itself.
+    returns_nothing = getattr(called, "__annotations__", {}).get("return", ...) in (None, "None")
+    if returns_nothing and not inspect.iscoroutinefunction(called) and not hasattr(called, "__wrapped__"):
+        raise TypeError(f"{name}={hook!r}: it is not async: write async def")
+
+
+def check_plugin(plugin: object) -> None:
+    """Raise TypeError where the methods of ``plugin`` cannot be those of a Plugin."""
+    if isinstance(plugin, type):
+        raise TypeError(f"plugins: {plugin!r} is a class: give an instance of it")
+    for method, argument in (("batch", "the Batch"), ("action", "the app")):
+        function = getattr(plugin, method, None)
+        if function is None:
+            continue
+        name = f"plugins: {type(plugin).__name__}.{method}"
+        if not callable(function):
+            raise TypeError(f"{name}={function!r}: give a method")
+        check_function(name, function, argument)
+        if _yields(_called(function)):
+            raise TypeError(f"{name}: {_YIELDS}")
+        if inspect.iscoroutinefunction(function):
+            instead = "an async context manager" if method == "batch" else "an ASGI app"
+            raise TypeError(f"{name}: it is async: it must return {instead}, when it is called and not when it is awaited")
+
+
+def _called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that runs when this is called, as far as it is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) or isinstance(function, type) else type(function).__call__
+
+
+def _yields(function: Callable[..., Any]) -> bool:
+    # contextlib.contextmanager wraps its generator function, and is as wrong here as that.
+    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(inspect.unwrap(function))

@@ -1,0 +1,54 @@
+"""Keywords that somebody misspelled: the error says which one was meant."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+__all__ = ["nearest", "suggesting"]
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say to somebody who gave ``name``, which is none of ``known``."""
+    names = list(known)
+    meant = get_close_matches(name, names, n=1)
+    return f"did you mean {meant[0]!r}?" if meant else f"give one of {', '.join(names)}"
+
+
+def suggesting(called: T) -> T:
+    """Have a call of this function or class with a keyword, or in a position, that it does not have say what would do.
+
+    Raises TypeError then, as Python does by itself.
+    """
+    if not isinstance(called, type):
+        checked: T = _suggesting(called, called.__name__, 0)
+        return checked
+    # The class stays what it is: people derive from it, and ask isinstance.
+    its: Any = called
+    its.__init__ = _suggesting(its.__init__, None, 1)
+    return called
+
+
+def _suggesting(function: Any, name: str | None, own: int) -> Any:
+    parameters = list(inspect.signature(function).parameters.values())[own:]
+    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    known = [each.name for each in parameters if each.kind is not each.POSITIONAL_ONLY]
+    positions = len(parameters) - len(by_name) + own
+
+    @functools.wraps(function)
+    def call(*args: Any, **keywords: Any) -> Any:
+        if len(args) > positions:
+            at = name or type(args[0]).__name__
+            raise TypeError(f"{at}: {args[positions]!r}: name it by its keyword: {', '.join(by_name)}")
+        for keyword in keywords:
+            if keyword not in known:
+                at = name or type(args[0]).__name__
+                raise TypeError(f"{at}: unexpected keyword argument {keyword!r}: {nearest(keyword, known)}")
+        return function(*args, **keywords)
+
+    return call
