@@ -19,6 +19,7 @@ hooks and plugins see, ``Plugin``: what a plugin is. ``BatchError`` and its kind
 ``batchkit.limiter`` is a limiter that charges a batch as a whole; ``batchkit.testing`` is for the tests of an app.
 """
 
+from batchkit import installation  # noqa: F401  first, as what follows may not fail before it is used
 from batchkit.app import BatchEndpoint
 from batchkit.errors import BatchError, InvalidBatch, LimiterUnavailable, TooManyRequests
 from batchkit.marks import batchable, not_batchable

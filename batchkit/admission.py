@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from inspect import isawaitable
 from types import TracebackType
 
 from anyio import CancelScope, current_time
@@ -18,7 +19,7 @@ __all__ = ["Charged", "admit"]
 
 logger = logging.getLogger("batchkit")
 
-Charge = Callable[[], Awaitable[None] | AbstractAsyncContextManager[object]]
+Charge = Callable[[], Awaitable[object] | AbstractAsyncContextManager[object]]
 
 
 def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[object]:
@@ -62,8 +63,11 @@ class Charged:
             if isinstance(charging, AbstractAsyncContextManager):
                 await charging.__aenter__()
                 self._context = charging
-            else:
-                await charging
+            elif not isawaitable(charging):
+                raise TypeError(f"cost_hook returned {type(charging).__name__}: write it with async def")
+            elif (value := await charging) is not None:
+                # Who returns False means to refuse.
+                raise TypeError(f"cost_hook returned {type(value).__name__}: raise TooManyRequests to refuse, or return nothing")
         except BaseException as error:
             late = self._close(type(error), error, error.__traceback__)
             if isinstance(error, BatchError) or not (late or isinstance(error, Exception)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from functools import partial
 from types import SimpleNamespace
@@ -70,6 +71,8 @@ class BatchEndpoint(Settings):
         for plugin in reversed(self.plugins):
             if hasattr(plugin, "action"):
                 self._around_actions = plugin.action(self._around_actions or enter)
+                if not callable(self._around_actions):
+                    raise TypeError(f"plugins: {plugin!r}: its action(app) returned {self._around_actions!r}: return an ASGI app")
         # A limiter that direct requests meet as well is told which endpoint's own POST costs nothing.
         if (free := getattr(self.cost_hook, "free", None)) is not None:
             free(self)
@@ -80,18 +83,23 @@ class BatchEndpoint(Settings):
         Actions then start with the lifespan state and nothing else as ``request.state``, and a guard at the host's router
         refuses an action whose path, method or host a middleware has changed (contract sections 2 and 4).
 
-        Raises TypeError for another kind of app, ValueError for a path that no request can have, RuntimeError for a second
-        mount.
+        Raises TypeError for another kind of app, ValueError for a path that no request can have or that has an endpoint already,
+        or with ``allow``, RuntimeError for a second mount.
         """
         if not isinstance(app, Starlette | Router):
             raise TypeError(f"mount_to: {app!r} is no Starlette app and no Router; mount the endpoint by hand with host=…")
         if self._mounted_to is not None:
             raise RuntimeError("mount_to: this BatchEndpoint is already mounted; make a second one")
-        if not path.startswith("/") or path == "/":
+        if not isinstance(path, str) or not re.fullmatch(r"/[^?#\s]+", path):
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
+        if self.allowed:
+            raise ValueError(f"mount_to: allow={self.allow!r} is for other hosts: mark the routes of this one with @batchable")
         router = _router(app)
         # A router of FastAPI's has its path operations below that.
         prefix: str = getattr(router, "prefix", "")
+        taken = [route.path for route in router.routes if isinstance(route, Route) and isinstance(route.endpoint, BatchEndpoint)]
+        if prefix + path in taken:
+            raise ValueError(f"mount_to: {path!r} has a batch endpoint already: give another path, or leave this one out")
         host = self.host if isinstance(self.host, Starlette | Router) else app
         # Below a mount, its prefix is known only by each request.
         self._hosts[id(app if self.host is None else self.host)] = self._guarded(

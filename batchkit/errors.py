@@ -114,6 +114,8 @@ class TooManyRequests(BatchError):
             raise TypeError(f"retry_after={retry_after!r}: give a number of seconds, or None")
         if not isinstance(limit, str | None):
             raise TypeError(f"limit={limit!r}: give the name of the limit, or None")
+        if not isinstance(message, str | None):
+            raise TypeError(f"TooManyRequests({message!r}): give a text; a time in seconds is retry_after=")
         super().__init__(
             message
             or "You've made too many requests and hit a rate limit."

@@ -11,8 +11,10 @@ from typing import Any, TypeVar, overload
 from jsonschema.exceptions import SchemaError
 from msgspec import Struct
 from starlette.endpoints import HTTPEndpoint
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchkit.keywords import suggesting
 from batchkit.schema import Validator, compile_schema
 
 __all__ = ["Mark", "MarkedApp", "batchable", "not_batchable", "read_mark"]
@@ -22,6 +24,9 @@ T = TypeVar("T")
 # Two attributes, not one: functools.wraps copies both upwards, and a refusal must survive a permission above it.
 BATCHABLE = "__batchable__"
 NOT_BATCHABLE = "__not_batchable__"
+
+# None is an endpoint that somebody lost.
+_NOTHING = object()
 
 
 class Mark(Struct, frozen=True):
@@ -58,8 +63,9 @@ def batchable(
     timeout: float | None = None,
     limit: str | None = None,
 ) -> Callable[[T], T]: ...
+@suggesting
 def batchable(
-    endpoint: Any = None,
+    endpoint: Any = _NOTHING,
     /,
     *,
     cost: int = 1,
@@ -81,7 +87,7 @@ def batchable(
     """
     if isinstance(cost, bool) or not isinstance(cost, int) or cost < 1:
         raise ValueError(f"batchable(cost={cost!r}): give a whole number of requests, at least 1")
-    if timeout is not None and not (isinstance(timeout, int | float) and 0 < timeout < math.inf):
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf):
         raise ValueError(f"batchable(timeout={timeout!r}): give seconds above 0, or None for the endpoint's action_timeout")
     if limit is not None and not isinstance(limit, str):
         raise TypeError(f"batchable(limit={limit!r}): give the name of a limit")
@@ -90,7 +96,7 @@ def batchable(
     except SchemaError as error:
         raise ValueError(f"batchable(schema=…): not a JSON Schema: {error.message}") from None
     mark = Mark(cost=cost, schema=validator, timeout=timeout, limit=limit)
-    if endpoint is None:
+    if endpoint is _NOTHING:
         return lambda decorated: _attach(decorated, BATCHABLE, mark)
     return _attach(endpoint, BATCHABLE, mark)
 
@@ -129,6 +135,10 @@ def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
 
 
 def _attach(endpoint: Any, name: str, value: object) -> Any:
+    if isinstance(endpoint, BaseRoute):
+        raise TypeError(f"{endpoint!r} cannot be marked: mark the endpoint or the app that it leads to")
+    if isinstance(endpoint, staticmethod):
+        raise TypeError(f"{endpoint!r} cannot be marked: mark the function, below @staticmethod")
     if not callable(endpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: give a function, an HTTPEndpoint class or an ASGI app")
     if inspect.ismethod(endpoint):

@@ -11,11 +11,16 @@ import shlex
 import sys
 from tempfile import TemporaryDirectory
 
-import uvicorn
+INSTALL = "in the directory of setup.cfg, pip install -e '.[example]', with postgres or redis in the brackets where you use that"
 
-from example_app.app import DATABASE, create_app
-from example_app.demo import ACTIONS, demo
-from example_app.demo_data import TOKEN
+try:
+    import uvicorn
+
+    from example_app.app import DATABASE, create_app
+    from example_app.demo import ACTIONS, demo
+    from example_app.demo_data import TOKEN
+except ImportError as error:
+    sys.exit(f"{error}: {INSTALL}")
 
 
 def main() -> int:
@@ -28,13 +33,18 @@ def main() -> int:
     if arguments.demo:
         with TemporaryDirectory() as folder:
             return demo(database or f"sqlite:///{folder}/example_app.db", folder, store)
+    app = create_app(database or DATABASE, store=store)
     fields = ["-H", f"Authorization: Bearer {TOKEN}", "-H", "Content-Type: application/json"]
     content = json.dumps({"data": {"actions": [action for action, _ in ACTIONS[:3]]}})
     print("The task manager runs until you press Ctrl-C. In another terminal, this sends it a batch of three actions:\n")
     print(shlex.join(["curl", f"http://127.0.0.1:{arguments.port}/api/1.0/batch", *fields, "-d", content]), flush=True)
-    uvicorn.run(create_app(database or DATABASE, store=store), port=arguments.port, log_level="warning")
+    uvicorn.run(app, port=arguments.port, log_level="warning")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ImportError as error:
+        # A driver is imported with the first use of its database.
+        sys.exit(f"{error}: {INSTALL}")

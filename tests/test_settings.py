@@ -1,4 +1,4 @@
-"""Every wrong keyword, mark or mount is met by an error that names it and says what would do."""
+"""What settings and marks mean, and what the start says of them. Wrong ones: see test_wrong_use."""
 
 from __future__ import annotations
 
@@ -20,84 +20,6 @@ from batchkit.marks import Mark, read_mark
 from batchkit.settings import Rule
 from tests.asgi import lifespan
 from tests.batches import action, batch, envelope, post
-
-
-@pytest.mark.parametrize(
-    ("keywords", "error", "says"),
-    [
-        ({"dialect": "jsonapi"}, ValueError, "dialect='jsonapi': give one of 'asana', 'plain'"),
-        ({"policy": "none"}, ValueError, "policy='none': give one of 'marked', 'all'"),
-        ({"max_actions": 0}, ValueError, "max_actions=0: give a whole number, at least 1"),
-        ({"max_actions": True}, ValueError, "max_actions=True"),
-        ({"max_body_size": "1 MiB"}, ValueError, "max_body_size='1 MiB'"),
-        ({"max_result_size": 1.5}, ValueError, "max_result_size=1.5"),
-        ({"limiter_timeout": 0}, ValueError, "limiter_timeout=0: give a number of seconds above 0"),
-        ({"limiter_errors": "ignore"}, ValueError, "limiter_errors='ignore': give one of 'refuse', 'allow'"),
-        ({"action_timeout": 0}, ValueError, "action_timeout=0: give a number of seconds above 0"),
-        ({"action_timeout": float("inf")}, ValueError, "action_timeout=inf"),
-        ({"action_timeout": float("nan")}, ValueError, "action_timeout=nan"),
-        ({"action_timeout": "30"}, TypeError, "action_timeout='30': give a number of seconds"),
-        ({"host": "app:app"}, TypeError, "host='app:app': give a callable"),
-        ({"cost_hook": 3}, TypeError, "cost_hook=3: give a callable"),
-        ({"plugins": [object()]}, TypeError, "plugins: <object"),
-        ({"base_path": "api"}, ValueError, "base_path='api': give a path like '/api/1.0'"),
-        ({"base_path": "/api?x"}, ValueError, "base_path='/api?x'"),
-        ({"exclude": "/scim/*"}, TypeError, "exclude='/scim/*': give a sequence of strings"),
-        ({"exclude": [7]}, TypeError, "exclude: 7 is not a string"),
-        ({"exclude": ["post /x"]}, ValueError, "exclude: 'post /x': give a route template"),
-        ({"exclude": ["scim"]}, ValueError, "exclude: 'scim': give a route template"),
-        ({"allow": ["/x/*"]}, ValueError, "allow: '/x/*': spell out each path"),
-        ({"allow": ["x"]}, ValueError, "allow: 'x': give a route template"),
-        ({"result_headers": "etag"}, TypeError, "result_headers='etag': give a sequence of strings"),
-        ({"result_headers": ["Set-Cookie"]}, ValueError, "result_headers: 'Set-Cookie' is never shown"),
-        ({"exclude": ["PSOT /x"]}, ValueError, "exclude: 'PSOT /x'"),
-        ({"require_json": "no"}, TypeError, "require_json='no': give True or False"),
-        ({"console": "yes"}, TypeError, "console='yes': give True or False"),
-        ({"server_timing": 1}, TypeError, "server_timing=1: give True or False, or None"),
-        ({"help": 1}, TypeError, "help=1: give a text"),
-        ({"timeout": 3}, TypeError, "unexpected keyword argument 'timeout'"),
-    ],
-)
-def test_a_wrong_keyword_is_an_error_that_names_it(keywords: dict[str, Any], error: type[Exception], says: str) -> None:
-    with pytest.raises(error) as raised:
-        BatchEndpoint(**keywords)
-    assert says in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("keywords", "error", "says"),
-    [
-        ({"cost": 0}, ValueError, "batchable(cost=0): give a whole number of requests, at least 1"),
-        ({"cost": "3"}, ValueError, "batchable(cost='3')"),
-        ({"timeout": -1}, ValueError, "batchable(timeout=-1): give seconds above 0"),
-        ({"timeout": "5"}, ValueError, "batchable(timeout='5')"),
-        ({"limit": 5}, TypeError, "batchable(limit=5): give the name of a limit"),
-        ({"schema": {"type": "objekt"}}, ValueError, "batchable(schema=…): not a JSON Schema"),
-    ],
-)
-def test_a_wrong_mark_is_an_error_that_names_it(keywords: dict[str, Any], error: type[Exception], says: str) -> None:
-    with pytest.raises(error) as raised:
-        batchable(**keywords)
-    assert says in str(raised.value)
-
-
-def test_what_cannot_be_called_cannot_be_marked() -> None:
-    with pytest.raises(TypeError, match="cannot be marked"):
-        batchable("endpoint")
-
-
-def test_a_wrong_mount_is_an_error() -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
-
-    with pytest.raises(TypeError, match="is no Starlette app and no Router"):
-        BatchEndpoint().mount_to(app)  # type: ignore[type-var]
-    for path in ("batch", "/", ""):
-        with pytest.raises(ValueError, match="give a path like"):
-            BatchEndpoint().mount_to(Starlette(), path)
-    endpoint = BatchEndpoint()
-    endpoint.mount_to(Starlette())
-    with pytest.raises(RuntimeError, match="already mounted"):
-        endpoint.mount_to(Starlette())
 
 
 @pytest.mark.anyio

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from batchkit.errors import TooManyRequests
+from batchkit.keywords import suggesting
 from batchkit.limiter.keys import COMMON, digest
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
@@ -30,6 +31,7 @@ LONGEST_KEY = 64
 Key = Callable[[Request], str]
 
 
+@suggesting
 class Limiter:
     """Limits that a batch must pass all together: ``BatchEndpoint(cost_hook=limiter)``, and for direct requests
     ``LimitMiddleware(app, limiter=limiter)``. Both count on the same keys.
@@ -47,6 +49,8 @@ class Limiter:
     """
 
     def __init__(self, limits: Iterable[Limit], store: str | Store | None = None, *, prefix: str = "batchkit") -> None:
+        if not isinstance(limits, Iterable):
+            raise TypeError(f"Limiter: {limits!r}: give a list of Rate(…) and Concurrency(…)")
         self.limits = tuple(limits)
         for limit in self.limits:
             if not isinstance(limit, Rate | Concurrency):
@@ -59,6 +63,8 @@ class Limiter:
             from batchkit.limiter.redis import RedisStore
 
             store = RedisStore(store, prefix=prefix)
+        elif store is not None and not all(hasattr(store, name) for name in ("open", "admit", "hold", "waits")):
+            raise TypeError(f"Limiter: store={store!r}: give None for memory, a URL like redis://127.0.0.1:6379/0, or a Store")
         self.store: Store = MemoryStore() if store is None else store
         self.endpoints: list[object] = []
         self.methods = frozenset(METHODS).union(*(limit.methods or () for limit in self.limits))

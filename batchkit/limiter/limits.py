@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from batchkit.hooks import check_function
+from batchkit.keywords import suggesting
 from batchkit.limiter.keys import by_token
 from batchkit.settings import Rule, check_seconds, strings
 
@@ -48,6 +51,9 @@ class Limit:
                 raise TypeError(f"{kind}({argument}={value!r}): give a name")
         if not callable(self.key):
             raise TypeError(f"{self.name}: key={self.key!r}: give a function of a request that returns a string")
+        check_function(f"{self.name}: key", self.key, "the request")
+        if inspect.iscoroutinefunction(self.key):
+            raise TypeError(f"{self.name}: key={self.key!r}: it is async: give a function that returns the string at once")
         if self.methods is not None:
             methods = {method.upper() for method in strings(f"{self.name}: methods", self.methods)}
             object.__setattr__(self, "methods", frozenset(methods | ({"HEAD"} if "GET" in methods else set())))
@@ -64,6 +70,7 @@ class Limit:
         )
 
 
+@suggesting
 @dataclass(frozen=True, eq=False)
 class Rate(Limit):
     """So many requests in ``per`` seconds: ``Rate(1500, per=60, name="requests")``. For the keywords see ``Limit``.
@@ -93,6 +100,7 @@ class Rate(Limit):
         return self.interval * self.amount
 
 
+@suggesting
 @dataclass(frozen=True, eq=False)
 class Concurrency(Limit):
     """So many requests at work at the same time: ``Concurrency(50, name="reads", methods=["GET"])``. See ``Limit``.

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.admission import Charged
 from batchkit.errors import BatchError
+from batchkit.keywords import suggesting
 from batchkit.limiter.limiter import Admission, Limiter
 from batchkit.marks import Mark
 from batchkit.model import RUNNING, current_action
@@ -26,6 +27,7 @@ logger = logging.getLogger("batchkit")
 UNMARKED = Mark()
 
 
+@suggesting
 class LimitMiddleware:
     """Pure ASGI middleware that asks ``limiter`` for each HTTP request; what it refuses is answered 429.
 
@@ -53,6 +55,8 @@ class LimitMiddleware:
             raise TypeError(f"limiter={limiter!r}: give a Limiter")
         check_seconds("limiter_timeout", limiter_timeout)
         check_choice("limiter_errors", limiter_errors, LIMITER_ERRORS)
+        if not isinstance(help, str | None):
+            raise TypeError(f"help={help!r}: give a text, or None")
         self.app = app
         self.limiter = limiter
         self.limiter_timeout = limiter_timeout

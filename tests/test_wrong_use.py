@@ -1,0 +1,464 @@
+"""“Every wrong keyword, mark, hook or installation that a person can write is met by an error that says what to do.”
+
+One table of what a person wrote and what the error must say: which argument it was, and what would do.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import batchkit
+from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable, not_batchable
+from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
+from tests.asgi import lifespan
+from tests.batches import action, batch, envelope, post
+
+ROOT = Path(__file__).parent.parent
+limiter = Limiter(asana_limits())
+
+
+async def another_app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+def endpoint(request: Request) -> Response:
+    return Response()
+
+
+async def no_argument() -> None: ...
+
+
+async def two_arguments(batch: Batch, units: int) -> None: ...
+
+
+def not_async(batch: Batch) -> None: ...
+
+
+async def async_generator(batch: Batch) -> AsyncIterator[None]:
+    yield
+
+
+def generator(batch: Batch) -> Iterator[None]:
+    yield
+
+
+class CallableHook:
+    async def __call__(self, batch: Batch) -> None: ...
+
+
+class GeneratorHook:
+    async def __call__(self, batch: Batch) -> AsyncIterator[None]:
+        yield
+
+
+class Watches:
+    @asynccontextmanager
+    async def batch(self, batch: Batch) -> AsyncIterator[None]:
+        yield
+
+
+class Undecorated:
+    async def batch(self, batch: Batch) -> AsyncIterator[None]:
+        yield
+
+
+class Awaited:
+    async def batch(self, batch: Batch) -> None: ...
+
+
+class TakesNothing:
+    def action(self) -> None: ...
+
+
+class IsAnApp:
+    async def action(self, app: ASGIApp) -> None: ...
+
+
+class ReturnsNothing:
+    def action(self, app: ASGIApp) -> None: ...
+
+
+class NoMethod:
+    batch = 5
+
+
+class OfClass(HTTPEndpoint):
+    @classmethod
+    def get(cls, request: Request) -> None: ...
+
+
+def mounted() -> Callable[..., Any]:
+    it = BatchEndpoint()
+    it.mount_to(Starlette())
+    return it.mount_to
+
+
+async def fetch(request: Request) -> str:
+    return "key"
+
+
+# What a person wrote, mistakes and all, to be run later.
+wrong: Any = partial
+asks_for_host = BatchEndpoint(host=another_app, base_path="/", allow=["/x"])
+
+WRONG: list[tuple[Any, type[Exception], str]] = [
+    # BatchEndpoint
+    (
+        wrong(BatchEndpoint, max_action=5),
+        TypeError,
+        "BatchEndpoint: unexpected keyword argument 'max_action': did you mean 'max_actions'?",
+    ),
+    (wrong(BatchEndpoint, timeout=3), TypeError, "unexpected keyword argument 'timeout': did you mean 'action_timeout'?"),
+    (wrong(BatchEndpoint, rules=()), TypeError, "unexpected keyword argument 'rules': give one of host, base_path"),
+    (wrong(BatchEndpoint, Starlette()), TypeError, "name it by its keyword: host, base_path"),
+    (wrong(BatchEndpoint, host="app:app"), TypeError, "host='app:app': give a callable"),
+    (
+        wrong(BatchEndpoint, host=Starlette),
+        TypeError,
+        "host=<class 'starlette.applications.Starlette'>: it is a class: give the app",
+    ),
+    (wrong(BatchEndpoint, base_path="api"), ValueError, "base_path='api': give a path like '/api/1.0'"),
+    (wrong(BatchEndpoint, base_path="/api?x"), ValueError, "base_path='/api?x': give a path"),
+    (wrong(BatchEndpoint, base_path=1.0), ValueError, "base_path=1.0: give a path"),
+    (wrong(BatchEndpoint, dialect="jsonapi"), ValueError, "dialect='jsonapi': give one of 'asana', 'plain'"),
+    (wrong(BatchEndpoint, policy="none"), ValueError, "policy='none': give one of 'marked', 'all'"),
+    (wrong(BatchEndpoint, exclude="/scim/*"), TypeError, "exclude='/scim/*': give a sequence of strings"),
+    (wrong(BatchEndpoint, exclude=[7]), TypeError, "exclude: 7 is not a string"),
+    (wrong(BatchEndpoint, exclude=["post /x"]), ValueError, "exclude: 'post /x': give a route template like 'POST /attach"),
+    (wrong(BatchEndpoint, exclude=["scim"]), ValueError, "exclude: 'scim': give a route template"),
+    (wrong(BatchEndpoint, exclude=["PSOT /x"]), ValueError, "exclude: 'PSOT /x': give a route template"),
+    (wrong(BatchEndpoint, allow=["/x/*"]), ValueError, "allow: '/x/*': spell out each path"),
+    (wrong(BatchEndpoint, allow=["x"]), ValueError, "allow: 'x': give a route template"),
+    (
+        wrong(BatchEndpoint, allow=["/x"]),
+        ValueError,
+        "allow=['/x']: it is for a host= whose routes cannot be read; mark those of others",
+    ),
+    (wrong(BatchEndpoint, allow=["/x"], host=FastAPI()), ValueError, "allow=['/x']: it is for a host= whose routes"),
+    (wrong(BatchEndpoint, max_actions=0), ValueError, "max_actions=0: give a whole number, at least 1"),
+    (wrong(BatchEndpoint, max_actions=True), ValueError, "max_actions=True: give a whole number"),
+    (wrong(BatchEndpoint, max_body_size="1 MiB"), ValueError, "max_body_size='1 MiB': give a whole number"),
+    (wrong(BatchEndpoint, max_result_size=1.5), ValueError, "max_result_size=1.5: give a whole number"),
+    (wrong(BatchEndpoint, action_timeout=0), ValueError, "action_timeout=0: give a number of seconds above 0"),
+    (wrong(BatchEndpoint, action_timeout=float("inf")), ValueError, "action_timeout=inf: give a number of seconds"),
+    (wrong(BatchEndpoint, action_timeout=float("nan")), ValueError, "action_timeout=nan: give a number of seconds"),
+    (wrong(BatchEndpoint, action_timeout="30"), TypeError, "action_timeout='30': give a number of seconds"),
+    (wrong(BatchEndpoint, limiter_timeout=0), ValueError, "limiter_timeout=0: give a number of seconds above 0"),
+    (wrong(BatchEndpoint, limiter_errors="ignore"), ValueError, "limiter_errors='ignore': give one of 'refuse', 'allow'"),
+    (wrong(BatchEndpoint, require_json="no"), TypeError, "require_json='no': give True or False"),
+    (wrong(BatchEndpoint, result_headers="etag"), TypeError, "result_headers='etag': give a sequence of strings"),
+    (wrong(BatchEndpoint, result_headers=["Set-Cookie"]), ValueError, "result_headers: 'Set-Cookie' is never shown"),
+    (
+        wrong(BatchEndpoint, result_headers=["*"]),
+        ValueError,
+        "result_headers: '*': give names of header fields, or the string '*'",
+    ),
+    (wrong(BatchEndpoint, result_headers=["X: y"]), ValueError, "result_headers: 'X: y': give names of header fields"),
+    (wrong(BatchEndpoint, help=1), TypeError, "help=1: give a text"),
+    (wrong(BatchEndpoint, console="yes"), TypeError, "console='yes': give True or False"),
+    (wrong(BatchEndpoint, server_timing=1), TypeError, "server_timing=1: give True or False, or None"),
+    # mount_to
+    (wrong(BatchEndpoint().mount_to, another_app), TypeError, "is no Starlette app and no Router; mount the endpoint by hand"),
+    (wrong(BatchEndpoint().mount_to, FastAPI), TypeError, "is no Starlette app"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "batch"), ValueError, "mount_to: 'batch': give a path like '/batch'"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "/"), ValueError, "mount_to: '/': give a path"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), ""), ValueError, "mount_to: '': give a path"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "/batch?x"), ValueError, "mount_to: '/batch?x': give a path"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), None), ValueError, "mount_to: None: give a path"),
+    (wrong(mounted(), Starlette()), RuntimeError, "this BatchEndpoint is already mounted; make a second one"),
+    (
+        wrong(BatchEndpoint().mount_to, BatchEndpoint().mount_to(Starlette())),
+        ValueError,
+        "'/batch' has a batch endpoint already: give",
+    ),
+    (wrong(asks_for_host.mount_to, Starlette()), ValueError, "mount_to: allow=['/x'] is for other hosts: mark the routes"),
+    # Hooks and plugins
+    (wrong(BatchEndpoint, cost_hook=3), TypeError, "cost_hook=3: give a callable"),
+    (wrong(BatchEndpoint, cost_hook=not_async), TypeError, "not_async>: it is not async: write async def"),
+    (wrong(BatchEndpoint, cost_hook=no_argument), TypeError, "no_argument>: it is called with one argument, the Batch"),
+    (wrong(BatchEndpoint, cost_hook=two_arguments), TypeError, "it is called with one argument, the Batch, and takes (batch:"),
+    (
+        wrong(BatchEndpoint, cost_hook=partial(two_arguments, Batch({}, ()), 1)),
+        TypeError,
+        "it is called with one argument, the Batch",
+    ),
+    (wrong(BatchEndpoint, cost_hook=async_generator), TypeError, "decorate an async generator function with contextlib.async"),
+    (wrong(BatchEndpoint, cost_hook=partial(async_generator)), TypeError, "it yields: decorate"),
+    (wrong(BatchEndpoint, cost_hook=generator), TypeError, "it yields: decorate an async generator function"),
+    (wrong(BatchEndpoint, cost_hook=contextmanager(generator)), TypeError, "contextlib.asynccontextmanager"),
+    (wrong(BatchEndpoint, cost_hook=GeneratorHook()), TypeError, "GeneratorHook object>: it yields: decorate"),
+    (wrong(BatchEndpoint, cost_hook=CallableHook), TypeError, "CallableHook'>: it is a class: give an instance of it"),
+    (wrong(BatchEndpoint, cost_hook=Limiter), TypeError, "cost_hook=<class 'batchkit.limiter.limiter.Limiter'>: it is a class"),
+    (wrong(BatchEndpoint, plugins=[object()]), TypeError, "plugins: <object object> has neither a method 'batch' nor 'action'"),
+    (wrong(BatchEndpoint, plugins=Watches()), TypeError, "Watches object>: give a list of plugins"),
+    (wrong(BatchEndpoint, plugins=None), TypeError, "plugins=None: give a list of plugins"),
+    (wrong(BatchEndpoint, plugins=[Watches]), TypeError, "Watches'> is a class: give an instance of it"),
+    (wrong(BatchEndpoint, plugins=[Undecorated()]), TypeError, "plugins: Undecorated.batch: it yields: decorate"),
+    (
+        wrong(BatchEndpoint, plugins=[Awaited()]),
+        TypeError,
+        "plugins: Awaited.batch: it is async: it must return an async context manager",
+    ),
+    (wrong(BatchEndpoint, plugins=[IsAnApp()]), TypeError, "plugins: IsAnApp.action: it is async: it must return an ASGI app"),
+    (wrong(BatchEndpoint, plugins=[TakesNothing()]), TypeError, "it is called with one argument, the app, and takes ()"),
+    (wrong(BatchEndpoint, plugins=[NoMethod()]), TypeError, "plugins: NoMethod.batch=5: give a method"),
+    (wrong(BatchEndpoint, plugins=[ReturnsNothing()]), TypeError, "its action(app) returned None: return an ASGI app"),
+    (wrong(TooManyRequests, 30), TypeError, "TooManyRequests(30): give a text; a time in seconds is retry_after="),
+    (wrong(TooManyRequests, retry_after="30"), TypeError, "retry_after='30': give a number of seconds"),
+    # Marks
+    (wrong(batchable, costs=3), TypeError, "batchable: unexpected keyword argument 'costs': did you mean 'cost'?"),
+    (wrong(batchable, endpoint, 3), TypeError, "batchable: 3: name it by its keyword: cost, schema, timeout, limit"),
+    (wrong(batchable, cost=0), ValueError, "batchable(cost=0): give a whole number of requests, at least 1"),
+    (wrong(batchable, cost="3"), ValueError, "batchable(cost='3'): give a whole number"),
+    (wrong(batchable, timeout=-1), ValueError, "batchable(timeout=-1): give seconds above 0"),
+    (wrong(batchable, timeout="5"), ValueError, "batchable(timeout='5'): give seconds"),
+    (wrong(batchable, timeout=True), ValueError, "batchable(timeout=True): give seconds"),
+    (wrong(batchable, limit=5), TypeError, "batchable(limit=5): give the name of a limit"),
+    (wrong(batchable, schema={"type": "objekt"}), ValueError, "batchable(schema=…): not a JSON Schema: 'objekt'"),
+    (wrong(batchable, schema="object"), ValueError, "batchable(schema=…): not a JSON Schema"),
+    (wrong(batchable, "search"), TypeError, "'search' cannot be marked: give a function, an HTTPEndpoint class or an ASGI app"),
+    (wrong(batchable, None), TypeError, "None cannot be marked: give a function"),
+    (wrong(batchable(cost=2), 5), TypeError, "5 cannot be marked: give a function"),
+    (wrong(batchable, Route("/x", endpoint)), TypeError, "cannot be marked: mark the endpoint or the app that it leads to"),
+    (wrong(not_batchable, Mount("/x", another_app)), TypeError, "cannot be marked: mark the endpoint or the app"),
+    (wrong(batchable, staticmethod(endpoint)), TypeError, "cannot be marked: mark the function, below @staticmethod"),
+    (wrong(batchable, vars(OfClass)["get"]), TypeError, "cannot be marked: give a function"),
+    # The limiter
+    (wrong(Rate, 0, 60, name="a"), ValueError, "Rate(0): give a whole number, at least 1"),
+    (wrong(Rate, True, 60, name="a"), ValueError, "Rate(True): give a whole number"),
+    (wrong(Rate, 5, 0, name="a"), ValueError, "a: per=0: give a number of seconds above 0"),
+    (wrong(Rate, 5, "60", name="a"), TypeError, "a: per='60': give a number of seconds"),
+    (wrong(Rate, 5, 10**9, name="a"), ValueError, "a: per=1000000000: give at most 31,622,400 seconds, a year"),
+    (wrong(Rate, 5, 1e-6, name="a"), ValueError, "give less than one per microsecond"),
+    (wrong(Rate, 5, name="a"), TypeError, "missing 1 required positional argument: 'per'"),
+    (wrong(Rate, 5, 60), TypeError, "missing 1 required keyword-only argument: 'name'"),
+    (wrong(Rate, 5, 60, "a"), TypeError, "Rate: 'a': name it by its keyword: name, key, methods"),
+    (
+        wrong(Rate, 5, 60, name="a", method="GET"),
+        TypeError,
+        "Rate: unexpected keyword argument 'method': did you mean 'methods'?",
+    ),
+    (wrong(Rate, 5, 60, name=""), TypeError, "Rate(name=''): give a name"),
+    (wrong(Rate, 5, 60, name="a", limit=3), TypeError, "Rate(limit=3): give a name"),
+    (wrong(Rate, 5, 60, name="a", key="user"), TypeError, "a: key='user': give a function of a request that returns a string"),
+    (wrong(Rate, 5, 60, name="a", key=lambda: "x"), TypeError, "it is called with one argument, the request, and takes ()"),
+    (wrong(Rate, 5, 60, name="a", key=fetch), TypeError, "it is async: give a function that returns the string at once"),
+    (wrong(Rate, 5, 60, name="a", methods="GET"), TypeError, "a: methods='GET': give a sequence of strings"),
+    (wrong(Rate, 5, 60, name="a", routes=["tasks"]), ValueError, "a: routes: 'tasks': give a route template"),
+    (wrong(Concurrency, "5", name="a"), ValueError, "Concurrency('5'): give a whole number"),
+    (wrong(Concurrency, 5, name="a", lease=0), ValueError, "a: lease=0: give a number of seconds above 0"),
+    (wrong(Concurrency, 5, name="a", lease=10**9), ValueError, "a: lease=1000000000: give at most 31,622,400 seconds, a year"),
+    (
+        wrong(Concurrency, 5, name="a", leese=3),
+        TypeError,
+        "Concurrency: unexpected keyword argument 'leese': did you mean 'lease'?",
+    ),
+    (wrong(Limiter, []), ValueError, "Limiter: no limits: give limits, each with a name of its own"),
+    (wrong(Limiter, Rate(5, 60, name="a")), TypeError, "give a list of Rate(…) and Concurrency(…)"),
+    (
+        wrong(Limiter, [Rate(5, 60, name="a"), Concurrency(5, name="a")]),
+        ValueError,
+        "a, a: give limits, each with a name of its own",
+    ),
+    (wrong(Limiter, [5]), TypeError, "Limiter: 5: give Rate(…) and Concurrency(…)"),
+    (wrong(Limiter, asana_limits(), "http://h"), ValueError, "store: give None for memory, or a URL that begins with redis://"),
+    (wrong(Limiter, asana_limits(), 6379), TypeError, "store=6379: give None for memory, a URL like redis://127.0.0.1:6379/0"),
+    (wrong(Limiter, asana_limits(), "redis://h", prefix="{x}"), ValueError, "prefix='{x}': give a text without braces"),
+    (
+        wrong(Limiter, asana_limits(), url="redis://h"),
+        TypeError,
+        "Limiter: unexpected keyword argument 'url': give one of limits, store",
+    ),
+    (wrong(LimitMiddleware, Starlette()), TypeError, "missing 1 required keyword-only argument: 'limiter'"),
+    (wrong(LimitMiddleware, Starlette(), limiter), TypeError, "name it by its keyword: limiter, limiter_timeout"),
+    (wrong(LimitMiddleware, Starlette(), limiter=None), TypeError, "limiter=None: give a Limiter"),
+    (wrong(LimitMiddleware, Starlette(), limiter=limiter, limiter_timeout=0), ValueError, "limiter_timeout=0: give a number of"),
+    (
+        wrong(LimitMiddleware, Starlette(), limiter=limiter, limiter_errors="x"),
+        ValueError,
+        "limiter_errors='x': give one of 'refuse'",
+    ),
+    (wrong(LimitMiddleware, Starlette(), limiter=limiter, help=3), TypeError, "help=3: give a text, or None"),
+    (
+        wrong(LimitMiddleware, Starlette(), limits=limiter),
+        TypeError,
+        "unexpected keyword argument 'limits': did you mean 'limiter'?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("written", "error", "says"), WRONG)
+def test_what_a_person_may_write(written: Callable[[], object], error: type[Exception], says: str) -> None:
+    with pytest.raises(error) as raised:
+        written()
+    assert says in re.sub(r" at 0x\w+", "", str(raised.value))
+
+
+@pytest.mark.parametrize("function", [BatchEndpoint, batchable, Rate, Concurrency, Limiter, LimitMiddleware])
+def test_the_table_leaves_no_argument_out(function: Callable[..., Any]) -> None:
+    # What the limits have in common is checked in one place.
+    functions = (Rate, Concurrency) if function is Concurrency else (function,)
+    written = set()
+    for row, *_ in WRONG:
+        if row.func in functions:
+            written |= {*row.keywords, *list(signature(row.func).parameters)[: len(row.args)]}
+    assert set(signature(function).parameters) <= written
+
+
+def test_a_checked_class_shows_its_own_signature() -> None:
+    assert list(signature(BatchEndpoint).parameters)[:2] == ["host", "base_path"]
+    assert str(signature(Limiter)).startswith("(limits: ")
+    assert str(signature(batchable)).startswith("(endpoint: ")
+
+
+# What is seen only as it runs: nothing runs unpaid, and the log says what to do.
+
+
+async def returns_false(batch: Batch) -> bool:
+    return False
+
+
+async def returns_true(batch: Batch) -> bool:
+    return True
+
+
+def unannotated(batch):  # type: ignore[no-untyped-def]
+    return None
+
+
+async def wait_in_its_message(batch: Batch) -> None:
+    raise TooManyRequests(30)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("cost_hook", "says"),
+    [
+        (returns_false, "cost_hook returned bool: raise TooManyRequests to refuse, or return nothing"),
+        (returns_true, "cost_hook returned bool: raise TooManyRequests to refuse, or return nothing"),
+        (unannotated, "cost_hook returned NoneType: write it with async def"),
+        (wait_in_its_message, "TooManyRequests(30): give a text; a time in seconds is retry_after="),
+    ],
+)
+async def test_a_hook_that_is_wrong_only_as_it_runs(cost_hook: Any, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    ran = []
+
+    @batchable
+    async def runs(request: Request) -> Response:
+        ran.append(request)
+        return Response()
+
+    app = BatchEndpoint(cost_hook=cost_hook).mount_to(Starlette(routes=[Route("/x", runs)]))
+    assert (await post(app, envelope(action("/x")))).status == 503
+    assert says in caplog.text
+    assert not ran
+    app = BatchEndpoint(cost_hook=cost_hook, limiter_errors="allow").mount_to(Starlette(routes=[Route("/x", runs)]))
+    assert [result["status_code"] for result in await batch(app, action("/x"))] == [200]
+
+
+class Hook:
+    """A hook that is an async context manager of a batch, made anew for each."""
+
+    def __init__(self, batch: Batch) -> None: ...
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+async def charge(batch: Batch) -> None: ...
+
+
+@functools.wraps(charge)
+def wrapped(*args: Any) -> Any:
+    return charge(*args)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "cost_hook",
+    [
+        charge,
+        wrapped,
+        CallableHook(),
+        CallableHook().__call__,
+        partial(two_arguments, units=3),
+        lambda batch: charge(batch),
+        asynccontextmanager(async_generator),
+        Hook,
+        limiter,
+    ],
+)
+async def test_no_hook_that_works_is_refused(cost_hook: Any) -> None:
+    app = BatchEndpoint(cost_hook=cost_hook, plugins=[Watches()]).mount_to(Starlette(routes=[Route("/x", batchable(endpoint))]))
+    async with lifespan(app):
+        assert [result["status_code"] for result in await batch(app, action("/x"))] == [200]
+
+
+# Installations
+
+
+def run(code: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """What becomes of a Python of its own that runs this."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "says"),
+    [
+        ("coredis", "from batchkit.limiter import *; Limiter(asana_limits(), 'redis://h')", "pip install 'batchkit-asgi[redis]'"),
+        ("uvicorn", "import runpy; runpy.run_module('example_app', run_name='__main__')", "pip install -e '.[example]'"),
+        ("aiosqlite", "import runpy; runpy.run_module('example_app', run_name='__main__')", "pip install -e '.[example]'"),
+    ],
+)
+def test_what_needs_an_extra_says_which(missing: str, code: str, says: str) -> None:
+    done = run(f"import sys; sys.modules[{missing!r}] = None; {code}", cwd=ROOT)
+    assert done.returncode == 1
+    assert says in done.stderr.splitlines()[-1]
+    assert missing in done.stderr
+
+
+def test_in_memory_the_limiter_needs_no_extra() -> None:
+    assert (
+        run("import sys; sys.modules['coredis'] = None; from batchkit.limiter import *; Limiter(asana_limits())").returncode == 0
+    )
+
+
+@pytest.mark.parametrize("version", ["0.37.2", "0.52.1"])
+def test_an_old_starlette_is_named(version: str) -> None:
+    done = run(f"import starlette; starlette.__version__ = {version!r}; import batchkit")
+    assert f"needs Starlette 1.0 or later, and this is {version}: pip install -U starlette" in done.stderr.splitlines()[-1]
+
+
+def test_an_old_python_is_named() -> None:
+    done = run("import sys, starlette; sys.version_info = (3, 10, 4); sys.version = '3.10.4 (main)'; import batchkit")
+    assert "batchkit needs Python 3.11 or later, and this is 3.10.4" in done.stderr.splitlines()[-1]
+
+
+def test_pypis_other_batchkit_below_ours_is_named(tmp_path: Path) -> None:
+    """Both install ``batchkit/__init__.py``. Where theirs came last, none of ours is ever run."""
+    shutil.copytree(Path(batchkit.__file__).parent, tmp_path / "batchkit")
+    assert run("import batchkit; print(batchkit.__file__)", cwd=tmp_path).stdout.startswith(str(tmp_path))
+    (tmp_path / "batchkit" / "apiserver.py").touch()
+    last = run("import batchkit", cwd=tmp_path).stderr.splitlines()[-1]
+    assert "pip uninstall batchkit batchkit-asgi, and then pip install batchkit-asgi" in last
