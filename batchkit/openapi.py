@@ -167,9 +167,9 @@ def in_one_piece(settings: Settings) -> dict[str, Any]:
 
 
 def show_in_fastapi(router: Any, path: str, settings: Settings) -> None:
-    """Have the batch endpoint in every description that FastAPI makes of this router of its, in a way of the host's own as well.
+    """Put the batch endpoint at ``path`` of a FastAPI router into every description made of its routes, the host's own included.
 
-    FastAPI describes only routes of its own. This one stands behind the endpoint's, so no request comes to it.
+    FastAPI describes only routes of its own kind. This one stands behind the endpoint's, so no request comes to it.
     """
     named = schemas(settings)
 

@@ -28,7 +28,7 @@ from starlette.schemas import SchemaGenerator
 
 from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable, openapi
 from batchkit.schema import ACTION
-from tests.asgi import request
+from tests.asgi import lifespan, request
 from tests.batches import JSON, action, batch, envelope, post
 from tests.servers import serving
 
@@ -227,8 +227,12 @@ async def test_fastapi_shows_the_same_description() -> None:
 
 
 @pytest.mark.anyio
-async def test_fastapis_route_for_the_description_is_never_entered() -> None:
+async def test_fastapis_route_for_the_description_is_never_entered(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "batchkit")
     app = fastapi_host(policy="all")
+    async with lifespan(app):
+        assert "POST /items" in caplog.text
+        assert "/batch" not in caplog.text
     results = await batch(app, action("/items/7"), action("/api/batch", "post"), path="/api/batch")
     assert [result["status_code"] for result in results] == [200, 400]
     assert (await request(app, "GET", "/api/batch")).status == 405
