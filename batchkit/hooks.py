@@ -9,20 +9,26 @@ from typing import Any
 
 __all__ = ["check_function", "check_hook", "check_plugin"]
 
+# What a plugin's methods are called with, and what they answer.
+_METHODS = {
+    "batch": (("the Batch",), "an async context manager"),
+    "refused": (("the Batch", "the error"), "nothing"),
+    "action": (("the app",), "an ASGI app"),
+}
 _YIELDS = "it yields: decorate an async generator function with contextlib.asynccontextmanager"
 
 
-def check_function(name: str, function: Callable[..., Any], argument: str) -> None:
-    """Raise TypeError where ``function``, the value of keyword ``name``, cannot be called with just ``argument``."""
+def check_function(name: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Raise TypeError where ``function``, the value of keyword ``name``, cannot be called with just these ``arguments``."""
     try:
         signature = inspect.signature(function)
     except ValueError:
         # Of something written in C: it is seen when it is called.
         return
     try:
-        signature.bind(object())
+        signature.bind(*arguments)
     except TypeError:
-        raise TypeError(f"{name}={function!r}: it is called with one argument, {argument}, and takes {signature}") from None
+        raise TypeError(f"{name}={function!r}: it is called with {' and '.join(arguments)}, and takes {signature}") from None
 
 
 def check_hook(name: str, hook: Callable[..., Any]) -> None:
@@ -44,19 +50,18 @@ def check_plugin(plugin: object) -> None:
     """Raise TypeError where the methods of ``plugin`` cannot be those of a Plugin."""
     if isinstance(plugin, type):
         raise TypeError(f"plugins: {plugin!r} is a class: give an instance of it")
-    for method, argument in (("batch", "the Batch"), ("action", "the app")):
+    for method, (arguments, answer) in _METHODS.items():
         function = getattr(plugin, method, None)
         if function is None:
             continue
         name = f"plugins: {type(plugin).__name__}.{method}"
         if not callable(function):
             raise TypeError(f"{name}={function!r}: give a method")
-        check_function(name, function, argument)
+        check_function(name, function, *arguments)
         if _yields(_called(function)):
             raise TypeError(f"{name}: {_YIELDS}")
         if inspect.iscoroutinefunction(function):
-            instead = "an async context manager" if method == "batch" else "an ASGI app"
-            raise TypeError(f"{name}: it is async: it must return {instead}, when it is called and not when it is awaited")
+            raise TypeError(f"{name}: it is async: it must return {answer}, when it is called and not when it is awaited")
 
 
 def _called(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,7 +27,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import batchkit
-from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable, not_batchable
+from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, not_batchable
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
 from tests.asgi import lifespan
 from tests.batches import action, batch, envelope, post
@@ -73,6 +73,14 @@ class Watches:
     @asynccontextmanager
     async def batch(self, batch: Batch) -> AsyncIterator[None]:
         yield
+
+
+class RefusedInTime:
+    async def refused(self, batch: Batch, error: BatchError) -> None: ...
+
+
+class TakesTheBatch:
+    def refused(self, batch: Batch) -> None: ...
 
 
 class Undecorated:
@@ -193,12 +201,12 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     # Hooks and plugins
     (wrong(BatchEndpoint, cost_hook=3), TypeError, "cost_hook=3: give a callable"),
     (wrong(BatchEndpoint, cost_hook=not_async), TypeError, "not_async>: it is not async: write async def"),
-    (wrong(BatchEndpoint, cost_hook=no_argument), TypeError, "no_argument>: it is called with one argument, the Batch"),
-    (wrong(BatchEndpoint, cost_hook=two_arguments), TypeError, "it is called with one argument, the Batch, and takes (batch:"),
+    (wrong(BatchEndpoint, cost_hook=no_argument), TypeError, "no_argument>: it is called with the Batch"),
+    (wrong(BatchEndpoint, cost_hook=two_arguments), TypeError, "it is called with the Batch, and takes (batch:"),
     (
         wrong(BatchEndpoint, cost_hook=partial(two_arguments, Batch({}, ()), 1)),
         TypeError,
-        "it is called with one argument, the Batch",
+        "it is called with the Batch",
     ),
     (wrong(BatchEndpoint, cost_hook=async_generator), TypeError, "decorate an async generator function with contextlib.async"),
     (wrong(BatchEndpoint, cost_hook=partial(async_generator)), TypeError, "it yields: decorate"),
@@ -207,7 +215,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchEndpoint, cost_hook=GeneratorHook()), TypeError, "GeneratorHook object>: it yields: decorate"),
     (wrong(BatchEndpoint, cost_hook=CallableHook), TypeError, "CallableHook'>: it is a class: give an instance of it"),
     (wrong(BatchEndpoint, cost_hook=Limiter), TypeError, "cost_hook=<class 'batchkit.limiter.limiter.Limiter'>: it is a class"),
-    (wrong(BatchEndpoint, plugins=[object()]), TypeError, "plugins: <object object> has neither a method 'batch' nor 'action'"),
+    (
+        wrong(BatchEndpoint, plugins=[object()]),
+        TypeError,
+        "plugins: <object object> has none of the methods 'batch', 'action' and 'refused'",
+    ),
     (wrong(BatchEndpoint, plugins=Watches()), TypeError, "Watches object>: give a list of plugins"),
     (wrong(BatchEndpoint, plugins=None), TypeError, "plugins=None: give a list of plugins"),
     (wrong(BatchEndpoint, plugins=[Watches]), TypeError, "Watches'> is a class: give an instance of it"),
@@ -218,7 +230,9 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "plugins: Awaited.batch: it is async: it must return an async context manager",
     ),
     (wrong(BatchEndpoint, plugins=[IsAnApp()]), TypeError, "plugins: IsAnApp.action: it is async: it must return an ASGI app"),
-    (wrong(BatchEndpoint, plugins=[TakesNothing()]), TypeError, "it is called with one argument, the app, and takes ()"),
+    (wrong(BatchEndpoint, plugins=[RefusedInTime()]), TypeError, "RefusedInTime.refused: it is async: it must return nothing"),
+    (wrong(BatchEndpoint, plugins=[TakesTheBatch()]), TypeError, "it is called with the Batch and the error, and takes (batch:"),
+    (wrong(BatchEndpoint, plugins=[TakesNothing()]), TypeError, "it is called with the app, and takes ()"),
     (wrong(BatchEndpoint, plugins=[NoMethod()]), TypeError, "plugins: NoMethod.batch=5: give a method"),
     (wrong(BatchEndpoint, plugins=[ReturnsNothing()]), TypeError, "its action(app) returned None: return an ASGI app"),
     (wrong(TooManyRequests, 30), TypeError, "TooManyRequests(30): give a text; a time in seconds is retry_after="),
@@ -259,7 +273,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Rate, 5, 60, name=""), TypeError, "Rate(name=''): give a name"),
     (wrong(Rate, 5, 60, name="a", limit=3), TypeError, "Rate(limit=3): give a name"),
     (wrong(Rate, 5, 60, name="a", key="user"), TypeError, "a: key='user': give a function of a request that returns a string"),
-    (wrong(Rate, 5, 60, name="a", key=lambda: "x"), TypeError, "it is called with one argument, the request, and takes ()"),
+    (wrong(Rate, 5, 60, name="a", key=lambda: "x"), TypeError, "it is called with the request, and takes ()"),
     (wrong(Rate, 5, 60, name="a", key=fetch), TypeError, "it is async: give a function that returns the string at once"),
     (wrong(Rate, 5, 60, name="a", methods="GET"), TypeError, "a: methods='GET': give a sequence of strings"),
     (wrong(Rate, 5, 60, name="a", routes=["tasks"]), ValueError, "a: routes: 'tasks': give a route template"),
