@@ -215,7 +215,7 @@ AT = "{file}, [batchkit]: "
             TypeError,
             AT + "plugins: <class 'hooks_wrong.Watches'> is a class: give",
         ),
-        ("[batchkit]\nplugins = ['hooks_wrong:refuse']", TypeError, "has neither a method 'batch' nor 'action'"),
+        ("[batchkit]\nplugins = ['hooks_wrong:refuse']", TypeError, "has none of the methods 'batch', 'action' and 'refused'"),
     ],
 )
 def test_each_error_names_file_table_and_key(write: Write, text: str, error: type[Exception], says: str) -> None:
