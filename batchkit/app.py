@@ -43,20 +43,23 @@ class BatchEndpoint(Settings):
     ``host``: the app that actions are sent to; default: the app it is mounted to. Name it where that app is wrapped after its
     construction (``Auth(app)``) or mounted in another one, or actions would skip what is around it.
     ``base_path``: what ``relative_path`` is relative to; default: the parent of the batch URL.
-    ``dialect``: ``"asana"`` (bodies in a ``data`` envelope, ``opt_fields``), or ``"plain"``.
+    ``dialect``: ``"asana"``: bodies in a ``data`` envelope, ``opt_fields``; or ``"plain"``.
     ``policy``: ``"marked"``: only routes marked ``@batchable`` run; ``"all"``: all but ``@not_batchable`` and ``exclude``.
     ``exclude``: route templates, ``[METHOD ]template``, ``/*`` at the end for all below.
-    ``allow``: for a host that is neither Starlette nor FastAPI, with ``host`` and ``base_path``: templates of what may run.
-    ``cost_hook``: async function of a ``Batch``, or an async context manager of it, called once before anything runs.
-    ``limiter_timeout``: seconds that it has for its answer. ``limiter_errors``: what becomes of a batch whose hook fails or does
-    not answer in time: ``"refuse"``: 503, nothing runs; ``"allow"``: it runs uncharged, and that is logged.
-    ``plugins``: see ``Plugin``.
-    ``max_actions``: of one batch. ``max_body_size``: of the POST, ``max_result_size``: of one result, in bytes.
+    ``allow``: for a host that is neither Starlette nor FastAPI, with ``host`` and ``base_path``: the templates of what may run.
+    ``cost_hook``: an async function of a ``Batch``, or an async context manager of it, called once before anything runs.
+    ``plugins``: what watches batches and actions, see ``Plugin``.
+    ``max_actions``: of one batch.
+    ``max_body_size``: of the whole POST, in bytes.
+    ``max_result_size``: of one result, in bytes.
     ``action_timeout``: seconds until an action is answered 504.
-    ``require_json``: False also takes other media types, and with them cross-site form posts.
+    ``limiter_timeout``: seconds that the cost hook has for its answer.
+    ``limiter_errors``: what becomes of a batch whose hook fails or does not answer in time: ``"refuse"``: 503, nothing runs;
+    ``"allow"``: it runs uncharged, and that is logged.
+    ``require_json``: ``False`` takes other media types too, and with them forged cross-site form posts.
     ``result_headers``: header fields that results show besides the usual ones, or ``"*"``.
     ``help``: a text for the ``help`` of every error.
-    ``console``: True answers a browser's GET with a page to compose batches, run them and see how their actions ran.
+    ``console``: ``True`` answers a browser's GET with a page to compose batches, run them and see how their actions ran.
     ``server_timing``: whether the answer says in ``Server-Timing`` when each action started and how long it took; default: as
     ``console``.
     """

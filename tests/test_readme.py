@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from sybil.document import Document
 from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from batchkit import BatchEndpoint
+from tests.keywords import table
 from tests.servers import serving
 
 README = Path(__file__).parent.parent / "README.md"
@@ -27,18 +26,40 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"line {example.line}")
-def test_every_python_block_runs(example: Example) -> None:
+def test_every_python_block_runs(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One of them writes a file.
+    monkeypatch.chdir(tmp_path)
     example.evaluate()
 
 
-def test_the_quickstart_answers_the_curl_line_as_it_says() -> None:
-    EXAMPLES[0].evaluate()
-    [curl] = [block for block in blocks("sh") if block.startswith("curl ")]
+@pytest.mark.parametrize("index", [0, 1], ids=["Starlette", "FastAPI"])
+def test_the_quickstarts_answer_their_curl_lines_as_they_say(index: int) -> None:
+    EXAMPLES[index].evaluate()
+    curl = [block for block in blocks("sh") if block.startswith("curl ")][index]
     with serving(DOCUMENT.namespace["app"]) as url:
         # -q and --noproxy: a .curlrc or a proxy of this machine's is no business of the README's.
         line = curl.replace("curl ", "curl -q -sS --noproxy '*' ", 1).replace("http://127.0.0.1:8000", url)
         output = subprocess.run(["bash", "-c", line], capture_output=True, check=True, text=True).stdout
-    assert json.loads(output) == json.loads(blocks("json")[0])
+    assert json.loads(output) == json.loads(blocks("json")[index])
+
+
+@pytest.mark.anyio
+async def test_the_tests_that_it_shows_pass() -> None:
+    [shown] = [example for example in EXAMPLES if "def test_a_batch" in example.parsed]
+    for example in EXAMPLES[: EXAMPLES.index(shown) + 2]:
+        example.evaluate()
+    tests = [value for name, value in DOCUMENT.namespace.items() if name.startswith("test_")]
+    assert len(tests) == 3
+    for test in tests:
+        if (awaited := test()) is not None:
+            await awaited
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?://)([^)]+)\)", README.read_text()))
+def test_its_links_lead_somewhere(target: str) -> None:
+    headings = re.findall(r"^#+ (.*)$", README.read_text(), re.MULTILINE)
+    anchors = {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert target in anchors or (README.parent / target).exists()
 
 
 @pytest.mark.parametrize("heading", ["Run it", "Test it"])
@@ -48,7 +69,6 @@ def test_two_sections_hold_one_command_each(heading: str) -> None:
     assert len(block.splitlines()) == 1
 
 
-def test_every_keyword_stands_in_the_table() -> None:
-    table = README.read_text().split("\n## All settings\n")[1].split("\n## ")[0]
-    first_cells = "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))
-    assert set(re.findall(r"`(\w+)`", first_cells)) == {field.name for field in fields(BatchEndpoint) if field.init}
+def test_the_table_of_keywords_is_made_from_the_code() -> None:
+    section = README.read_text().split("\n## All settings\n")[1].split("\n## ")[0]
+    assert table() in section, "python -m tests.keywords prints the table as it should be"
