@@ -3,53 +3,46 @@
 import logging
 import re
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
-from starlette.authentication import AuthenticationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
-HELP = (
-    "For more information on API status codes and how to handle them, "
-    "read the docs on errors: https://developers.asana.com/docs/errors"
-)
+DOCS = "https://developers.asana.com/docs/errors"
+HELP = f"For more information on API status codes and how to handle them, read the docs on errors: {DOCS}"
 # PostgreSQL has no place for U+0000.
 Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z", max_length=65535)]
 Gid = int | str
 
-logger = logging.getLogger("example_app")
-
 
 class Json(JSONResponse):
-    """JSON with Asana's spelling of the media type."""
-
-    media_type = "application/json; charset=UTF-8"
+    media_type = "application/json; charset=UTF-8"  # as Asana spells it
 
 
-class ApiError(HTTPException):
-    """A client's mistake: the status, and Asana's words for it."""
-
-
-def not_authorized(connection: HTTPConnection, error: AuthenticationError) -> Json:
+def not_authorized(connection: HTTPConnection, error: Exception) -> Json:
     return Json({"errors": [{"message": str(error)}]}, 401)
 
 
-async def refused(request: Request, error: Exception) -> Json:
-    """The answer to a mistake; to Asana a wrong method is a wrong route."""
-    assert isinstance(error, HTTPException)
-    status, message = error.status_code, error.detail
-    if not isinstance(error, ApiError) and status in (404, 405):
-        status, message = 404, "No matching route for request"
+async def refused(request: Request, error: Any) -> Json:
+    """The answer to a client's mistake. Where Starlette finds no route, or none with the method, Asana has other words."""
+    lost = error.detail in ("Not Found", "Method Not Allowed")
+    status, message = (404, "No matching route for request") if lost else (error.status_code, error.detail)
     return Json({"errors": [{"message": message, "help": HELP}]}, status)
 
 
 async def failed(request: Request, error: Exception) -> Json:
     """The answer where the app itself is at fault, with a phrase that finds its line in the log."""
     phrase = secrets.token_hex(8)
-    logger.error("%s %s failed: %s", request.method, request.url.path, phrase)
+    logging.getLogger("example_app").error("%s %s failed: %s", request.method, request.url.path, phrase)
     return Json({"errors": [{"message": "Server Error", "help": HELP, "phrase": phrase}]}, 500)
+
+
+def form(*others: Any, **fields: Any) -> Any:
+    """The names and types of what may be sent, after those of ``others``. What is not ``Required`` may be missing."""
+    kind: Any = TypedDict
+    return kind("form", {name: field for other in others for name, field in other.__annotations__.items()} | fields, total=False)
 
 
 async def data(request: Request, form: Any) -> Any:
@@ -57,13 +50,10 @@ async def data(request: Request, form: Any) -> Any:
     try:
         content = msgspec.json.decode(await request.body())
     except (msgspec.DecodeError, RecursionError):
-        raise ApiError(400, "Could not parse request data, invalid JSON") from None
+        raise HTTPException(400, "Could not parse request data, invalid JSON") from None
     for name in converted(content, dict[str, Any], "body").keys() - {"data", "options"}:
-        raise ApiError(
-            400,
-            f"Unrecognized request field {name} . The only allowed keys at the top level are: data, options. "
-            "Is it possible you did not wrap object properties in a data object?",
-        )
+        message = f"Unrecognized request field {name} . The only allowed keys at the top level are: data, options. "
+        raise HTTPException(400, message + "Is it possible you did not wrap object properties in a data object?")
     return converted(converted(content.get("data", {}), dict[str, Any], "data") | request.path_params, form, "data")
 
 
@@ -79,5 +69,5 @@ def converted(values: Any, form: Any, whole: str, *, strict: bool = True) -> Any
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
     if missing := re.fullmatch("Object missing required field `(.*)`", what):
-        raise ApiError(400, f"{missing[1]}: Missing input")
-    raise ApiError(400, f"{where.removesuffix('`') or whole}: {what}")
+        raise HTTPException(400, f"{missing[1]}: Missing input")
+    raise HTTPException(400, f"{where.removesuffix('`') or whole}: {what}")

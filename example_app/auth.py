@@ -1,5 +1,6 @@
 """Who asks, by a bearer token, and what they may see."""
 
+from collections.abc import Callable
 from hashlib import sha256
 
 from sqlalchemy import ColumnElement, select
@@ -36,19 +37,14 @@ class BearerToken(AuthenticationBackend):
 
 def visible(kind: type[Object], user: User) -> ColumnElement[bool]:
     """The condition under which ``user`` may see an object of this kind: it is in a workspace of theirs, and not private."""
-    workspaces = [workspace.gid for workspace in user.workspaces]
-    if kind is Workspace:
-        return Workspace.gid.in_(workspaces)
-    if kind is User:
-        return User.workspaces.any(Workspace.gid.in_(workspaces))
-    if kind is OrganizationExport:
-        return OrganizationExport.organization_id.in_(workspaces)
-    if kind is Project:
-        return Project.workspace_id.in_(workspaces) & (Project.public | (Project.created_by_id == user.gid))
-    if kind is Task:
-        return Task.workspace_id.in_(workspaces) & (~Task.projects.any() | Task.projects.any(visible(Project, user)))
-    if kind is Story:
-        return Story.target.has(visible(Task, user))
-    if kind is Attachment:
-        return Attachment.parent.has(visible(Task, user))
-    raise TypeError(f"{kind!r}: say here who may see it")
+    mine = [workspace.gid for workspace in user.workspaces]
+    conditions: dict[type[Object], Callable[[], ColumnElement[bool]]] = {
+        Workspace: lambda: Workspace.gid.in_(mine),
+        User: lambda: User.workspaces.any(Workspace.gid.in_(mine)),
+        Project: lambda: Project.workspace_id.in_(mine) & (Project.public | (Project.created_by_id == user.gid)),
+        Task: lambda: Task.workspace_id.in_(mine) & (~Task.projects.any() | Task.projects.any(visible(Project, user))),
+        Story: lambda: Story.target.has(visible(Task, user)),
+        Attachment: lambda: Attachment.parent.has(visible(Task, user)),
+        OrganizationExport: lambda: OrganizationExport.organization_id.in_(mine),
+    }
+    return conditions[kind]()

@@ -3,12 +3,10 @@
 from example_app.auth import digest
 from example_app.models import Object, Project, Task, User, Workspace
 
-# Of Ada Lovelace and of Grace Hopper.
+# Of Ada Lovelace and of Grace Hopper, who has a project that Ada may not see.
 TOKEN, OTHER_TOKEN = "demo-token", "other-token"
-WORKSPACE, OTHER_WORKSPACE = 1001, 1002
-ADA, GRACE = 1003, 1004
-# Grace's project, which Ada may not see.
-LAUNCH, GARDEN, PRIVATE = 1005, 1006, 1007
+WORKSPACE, OTHER_WORKSPACE, ADA, GRACE = range(1001, 1005)
+LAUNCH, GARDEN, PRIVATE = range(1005, 1008)
 README, DEMO, TAG, BEANS, FENCE, CAKE = range(1008, 1014)
 
 
@@ -26,6 +24,4 @@ def demo_data() -> list[Object]:
         *((README, "Write the README", launch), (DEMO, "Record a demo", launch), (TAG, "Tag the release", launch)),
         *((BEANS, "Plant beans", garden), (FENCE, "Mend the fence", garden), (CAKE, "Order a cake", private)),
     ]
-    return [
-        Task(gid=gid, name=name, workspace=shared, created_by=project.owner, projects=[project]) for gid, name, project in tasks
-    ]
+    return [Task(gid=gid, name=name, workspace=shared, created_by=home.owner, projects=[home]) for gid, name, home in tasks]

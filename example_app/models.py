@@ -25,25 +25,24 @@ class Object(DeclarativeBase):
     resource_type: ClassVar[str]
     compact: ClassVar[tuple[str, ...]] = ("gid", "resource_type", "name")
     full: ClassVar[tuple[str, ...]] = compact
-
-    # When it was created, in ten nanoseconds: whatever their kind, no two have the same, and lists begin with the oldest.
+    # When it was created, in ten nanoseconds: whatever their kind, no two have the same, and lists have the oldest first.
     gid: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=lambda: time_ns() // 10)
     created_at: Mapped[datetime] = mapped_column(default=now)
-
     permalink_url = property(lambda self: Link(f"/{self.__tablename__}/{self.gid}"))
 
 
-UserGid = Annotated[int, mapped_column(ForeignKey("users.gid"), index=True)]
-WorkspaceGid = Annotated[int, mapped_column(ForeignKey("workspaces.gid"), index=True)]
-# Of what goes when its task goes.
-TaskGid = Annotated[int, mapped_column(ForeignKey("tasks.gid", ondelete="CASCADE"), index=True)]
 Text = Annotated[str, mapped_column(default="")]
-Modified = Annotated[datetime, mapped_column(default=now, onupdate=now)]
+
+
+def reference(kind: str, *, nullable: bool = False, **options: Any) -> tuple[Any, Any]:
+    """The column with the gid of an object of another kind, and that object."""
+    column = mapped_column(ForeignKey(f"{kind.lower()}s.gid"), index=True, nullable=nullable)
+    return column, relationship(kind, foreign_keys=column, **options)
 
 
 def pairs(name: str, *tables: str) -> Table:
-    """Which objects of two tables belong together, as long as both are there."""
-    keys = ((table, ForeignKey(f"{table}.gid", ondelete="CASCADE")) for table in tables)
+    """Which objects of two tables belong together."""
+    keys = ((table, ForeignKey(f"{table}.gid")) for table in tables)
     return Table(name, Object.metadata, *(Column[int](table, key, primary_key=True, index=True) for table, key in keys))
 
 
@@ -57,8 +56,6 @@ class Workspace(Object):
 
 
 class User(Object, BaseUser):
-    """Somebody with a bearer token, of which only the SHA-256 is kept, or without."""
-
     __tablename__, resource_type = "users", "user"
     full = (*Object.compact, "email", "photo", "workspaces")
     photo = None
@@ -69,19 +66,15 @@ class User(Object, BaseUser):
 
 
 class Project(Object):
-    """A project: public in its workspace, or private to its owner."""
-
     __tablename__, resource_type = "projects", "project"
-    full = (*Object.compact, "notes", "archived", "public", "created_at", "modified_at", "owner", "workspace", "permalink_url")
+    full = (*Object.compact, "notes", "archived", "public", "created_at", "owner", "workspace", "permalink_url")
     name: Mapped[Text]
     notes: Mapped[Text]
     archived: Mapped[bool] = mapped_column(default=False)
     public: Mapped[bool] = mapped_column(default=True)
-    modified_at: Mapped[Modified]
-    created_by_id: Mapped[UserGid]
-    owner: Mapped[User] = relationship()
-    workspace_id: Mapped[WorkspaceGid]
-    workspace: Mapped[Workspace] = relationship()
+    created_by_id, owner = reference("User")
+    workspace_id, workspace = reference("Workspace")
+    tasks: Mapped[list["Task"]] = relationship(secondary=MEMBERSHIPS, back_populates="projects")
 
 
 class Task(Object):
@@ -98,60 +91,50 @@ class Task(Object):
     resource_subtype, assignee_status, actual_time_minutes = "default_task", "upcoming", None
     due_at = start_on = start_at = None
     num_hearts, num_likes, hearted, liked, tags, hearts, likes = 0, 0, False, False, (), (), ()
-
     name: Mapped[Text]
     notes: Mapped[Text]
     due_on: Mapped[date | None]
     completed: Mapped[bool] = mapped_column(default=False)
     completed_at: Mapped[datetime | None]
-    modified_at: Mapped[Modified]
-    created_by_id: Mapped[UserGid]
-    created_by: Mapped[User] = relationship(foreign_keys="Task.created_by_id")
-    assignee_id: Mapped[UserGid | None]
-    assignee: Mapped[User | None] = relationship(foreign_keys="Task.assignee_id")
-    workspace_id: Mapped[WorkspaceGid]
-    workspace: Mapped[Workspace] = relationship()
-    parent_id: Mapped[int | None] = mapped_column(ForeignKey("tasks.gid"), index=True)
-    parent: Mapped["Task | None"] = relationship(remote_side="Task.gid")
-    projects: Mapped[list[Project]] = relationship(secondary=MEMBERSHIPS, order_by=Project.gid)
+    modified_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+    created_by_id, created_by = reference("User")
+    assignee_id, assignee = reference("User", nullable=True)
+    workspace_id, workspace = reference("Workspace")
+    parent_id, parent = reference("Task", nullable=True, remote_side="Task.gid", back_populates="subtasks")
+    projects: Mapped[list[Project]] = relationship(secondary=MEMBERSHIPS, order_by=Project.gid, back_populates="tasks")
+    # What goes when the task goes.
+    subtasks: Mapped[list["Task"]] = relationship(back_populates="parent", cascade="all")
+    stories: Mapped[list["Story"]] = relationship(back_populates="target", cascade="all")
+    attachments: Mapped[list["Attachment"]] = relationship(back_populates="parent", cascade="all")
+
+    followers = property(lambda self: [self.created_by])
+    memberships = property(lambda self: [{"project": project, "section": None} for project in self.projects])
 
     @validates("completed")
     def when_completed(self, _: str, completed: bool) -> bool:
         self.completed_at = (self.completed_at or now()) if completed else None
         return completed
 
-    followers = property(lambda self: [self.created_by])
-    memberships = property(lambda self: [{"project": project, "section": None} for project in self.projects])
-
 
 class Story(Object):
-    """A comment on a task."""
-
     __tablename__, resource_type = "stories", "story"
     compact = ("gid", "resource_type", "resource_subtype", "type", "text", "created_at", "created_by")
     full = (*compact, "target")
     resource_subtype, type = "comment_added", "comment"
     text: Mapped[str]
-    created_by_id: Mapped[UserGid]
-    created_by: Mapped[User] = relationship()
-    target_id: Mapped[TaskGid]
-    target: Mapped[Task] = relationship()
+    created_by_id, created_by = reference("User")
+    target_id, target = reference("Task", back_populates="stories")
 
 
 class Attachment(Object):
-    """A file of a task, which has a ``size`` and on the disk its gid for a name, or a link to one elsewhere."""
-
     __tablename__, resource_type = "attachments", "attachment"
     compact = (*Object.compact, "resource_subtype")
-    full = (*compact, "created_at", "parent", "size", "download_url", "view_url", "permalink_url")
+    full = (*compact, "created_at", "parent", "size", "download_url", "permalink_url")
+    resource_subtype = "asana"
     name: Mapped[str]
-    size: Mapped[int | None]
-    view_url: Mapped[str | None]
-    parent_id: Mapped[TaskGid]
-    parent: Mapped[Task] = relationship()
-
-    resource_subtype = property(lambda self: "external" if self.size is None else "asana")
-    download_url = property(lambda self: None if self.size is None else Link(f"{self.permalink_url}/download"))
+    size: Mapped[int]
+    parent_id, parent = reference("Task", back_populates="attachments")
+    download_url = property(lambda self: Link(f"{self.permalink_url}/download"))
 
 
 class OrganizationExport(Object):
@@ -160,6 +143,5 @@ class OrganizationExport(Object):
     __tablename__, resource_type = "organization_exports", "organization_export"
     compact = full = ("gid", "resource_type", "created_at", "download_url", "state", "organization")
     download_url, state = None, "queued"
-    created_by_id: Mapped[UserGid]
-    organization_id: Mapped[WorkspaceGid]
-    organization: Mapped[Workspace] = relationship()
+    created_by_id, created_by = reference("User")
+    organization_id, organization = reference("Workspace")

@@ -193,7 +193,7 @@ PLACES: list[Callable[[str], dict[str, Any]]] = [
     lambda shape: action("get", "/projects/{listed}/tasks", data={"completed_since": shape}),
     lambda shape: action("get", "/projects/{listed}/tasks", options={"limit": 1, "offset": shape, "fields": [shape]}),
     lambda shape: action("get", "/workspaces/{workspace}/tasks/search", data={"text": shape}),
-    lambda shape: action("get", "/workspaces/{workspace}/tasks/search", data={"completed": shape}),
+    lambda shape: action("get", "/projects", data={"archived": shape}, options={"limit": 1}),
     lambda shape: action("get", "/attachments", data={"parent": shape}),
 ]
 

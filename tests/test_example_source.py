@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +12,10 @@ import pytest
 import example_app
 
 MODULES = {path.name: path for path in sorted(Path(example_app.__file__).parent.glob("**/*.py"))}
-# English would not shout. What SQLite needs besides of how it is to run, PRAGMA and BEGIN, says nothing of any table.
-SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s.+\sSET|DELETE\s+FROM|(CREATE|DROP)\s+TABLE|WHERE)\b", re.DOTALL)
-NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+# English would not shout.
+SQL = re.compile(
+    r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s.+\sSET|DELETE\s+FROM|(CREATE|DROP)\s+TABLE|WHERE|PRAGMA|BEGIN)\b", re.DOTALL
+)
 # Their first argument is a statement or, with ``text``, becomes one.
 RUNS_SQL = {"execute", "scalar", "scalars", "stream", "stream_scalars", "exec_driver_sql", "text", "literal_column"}
 MUTABLE = {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque", "count", "cycle", "ContextVar"}
@@ -40,9 +39,7 @@ def sql_by_string(tree: ast.Module) -> Iterator[str]:
             if isinstance(statement, ast.JoinedStr):
                 statement = statement.values[0]
             if isinstance(statement, ast.FormattedValue) or (
-                isinstance(statement, ast.Constant)
-                and isinstance(statement.value, str)
-                and not statement.value.startswith(("PRAGMA ", "BEGIN"))
+                isinstance(statement, ast.Constant) and isinstance(statement.value, str)
             ):
                 yield ast.unparse(node)
 
@@ -98,18 +95,9 @@ def test_no_state_is_global(name: str) -> None:
     assert list(shared_state(ast.parse(MODULES[name].read_text()))) == []
 
 
-def lines_of_code(source: str) -> int:
-    """How many lines are neither blank nor comment nor docstring."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    lines = {line for token in tokens if token.type not in NO_CODE for line in range(token.start[0], token.end[0] + 1)}
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
-            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-    return len(lines)
-
-
 def test_the_app_is_read_in_one_sitting() -> None:
-    assert sum(lines_of_code(path.read_text()) for path in MODULES.values()) <= 900
+    """Issue 5: "the whole app stays under about 900 lines". They are all counted, blank ones and docstrings too."""
+    assert sum(len(path.read_text().splitlines()) for path in MODULES.values()) <= 900
 
 
 @pytest.mark.parametrize(
@@ -119,6 +107,8 @@ def test_the_app_is_read_in_one_sitting() -> None:
         "session.execute(text('VACUUM'))",
         "x = 'SELECT gid FROM tasks'",
         "x = f'DELETE FROM {table}'",
+        "x = 'PRAGMA foreign_keys = ON'",
+        "begin = 'BEGIN IMMEDIATE'",
         "connection.exec_driver_sql('VACUUM')",
         "connection.exec_driver_sql(f'SET {name}')",
     ],
