@@ -40,7 +40,7 @@ PER_MINUTE, MILLISECOND = 150, timedelta(milliseconds=1)
 SERVED = """\
 The task manager runs until you press Ctrl-C. In another terminal, this sends it a batch of three actions:
 
-curl http://127.0.0.1:{port}/api/1.0/batch -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{content}'"""
+curl {url} -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{content}'"""
 FIRST = """\
 1. One POST to /batch carries ten actions. Each runs as a request of its own, all at the same time, and has its own result:
 
@@ -72,7 +72,7 @@ def main() -> int:
             with TestClient(app, base_url="http://tasks.example/api/1.0", headers={"Authorization": f"Bearer {TOKEN}"}) as client:
                 return 0 if demo(client) else 1
     content = json.dumps({"data": {"actions": [action for action, _ in ACTIONS[:3]]}})
-    print(SERVED.format(port=arguments.port, token=TOKEN, content=content), flush=True)
+    print(SERVED.format(url=f"http://127.0.0.1:{arguments.port}/api/1.0/batch", token=TOKEN, content=content), flush=True)
     uvicorn.run(create_app(database or DATABASE, store=store), port=arguments.port, log_level="warning")
     return 0
 
