@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit import BatchEndpoint, batchable
 from batchkit.limiter import Rate
 from example_app.app import create_app
-from example_app.demo_data import TOKEN
+from example_app.demo_data import BEANS, DEMO, FENCE, README, TAG, TOKEN
 
 ACTIONS = 10
 HEADERS = [
@@ -34,6 +34,9 @@ HEADERS = [
     (b"authorization", b"Bearer %b" % TOKEN.encode()),
     (b"origin", b"http://localhost"),
 ]
+
+# Of the example app, below its base.
+TASKS = [f"/tasks/{gid}" for gid in (README, DEMO, TAG, BEANS, FENCE) * 2]
 
 Answer = tuple[int, bytes]
 Run = Callable[[], Awaitable[object]]
@@ -75,6 +78,10 @@ async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Respo
     return await call_next(request)
 
 
+def paths(count: int = ACTIONS) -> list[str]:
+    return [f"/tasks/{index}" for index in range(count)]
+
+
 def host(get: Callable[[Request], Awaitable[Response]], *middleware: Middleware, more: int = 0, **settings: Any) -> Starlette:
     """A host whose tasks ``get`` answers, with ``more`` routes before them."""
     others = [Route(f"/other-{index}/{{gid}}", get_task) for index in range(more)]
@@ -87,6 +94,7 @@ def host(get: Callable[[Request], Awaitable[Response]], *middleware: Middleware,
     ]
     app = Starlette(routes=routes, middleware=list(middleware))
     app.router.routes.append(Route("/by-hand", by_hand(app), methods=["POST"]))
+    app.router.routes += [Route("/in-turn", in_turn(app, paths())), Route("/at-once", at_once(app, paths()))]
     return BatchEndpoint(**settings).mount_to(app, "/batch")
 
 
@@ -94,21 +102,46 @@ def example() -> Starlette:
     """The example app with a database of its own, and limits that nobody meets."""
     folder = mkdtemp()
     limits = [Rate(10**7, 60, name="requests")]
+    tasks = [f"/api/1.0{path}" for path in TASKS]
     app = create_app(f"sqlite:///{folder}/example_app.db", files=folder, limits=limits)
-    # Above its routes, so that nobody needs a token for it.
-    app.add_middleware(Used)
+    # Above its routes, so that nobody needs a token for them.
+    routes = [Route("/cpu", used), Route("/in-turn", in_turn(app, tasks)), Route("/at-once", at_once(app, tasks))]
+    app.add_middleware(InFront, apps={route.path: route.app for route in routes})
     return app
 
 
-class Used:
-    """Answers ``/cpu`` in front of an app."""
+class InFront:
+    """Some apps, each at a path in front of another app."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, apps: dict[str, ASGIApp]) -> None:
         self.app = app
+        self.apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        own = scope["type"] == "http" and scope["path"] == "/cpu"
-        await (PlainTextResponse(repr(time.process_time())) if own else self.app)(scope, receive, send)
+        await self.apps.get(scope.get("path", ""), self.app)(scope, receive, send)
+
+
+def in_turn(app: ASGIApp, paths: list[str]) -> Callable[[Request], Awaitable[Response]]:
+    """The least that requests in one can cost: ``app`` is called for each, with no JSON, no limit and no task."""
+
+    async def endpoint(request: Request) -> Response:
+        for path in paths:
+            await call(app, "GET", path, request.headers.raw.copy())
+        return Response()
+
+    return endpoint
+
+
+def at_once(app: ASGIApp, paths: list[str]) -> Callable[[Request], Awaitable[Response]]:
+    """As ``in_turn``, but each in a task of its own."""
+
+    async def endpoint(request: Request) -> Response:
+        async with anyio.create_task_group() as tasks:
+            for path in paths:
+                tasks.start_soon(call, app, "GET", path, request.headers.raw.copy())
+        return Response()
+
+    return endpoint
 
 
 def by_hand(app: ASGIApp) -> Callable[[Request], Awaitable[Response]]:
@@ -176,10 +209,6 @@ async def call(app: ASGIApp, method: str, path: str, headers: list[tuple[bytes, 
 
     await app(scope, receive, send)
     return status, b"".join(chunks)
-
-
-def paths(count: int = ACTIONS) -> list[str]:
-    return [f"/tasks/{index}" for index in range(count)]
 
 
 def envelope(paths: list[str]) -> bytes:

@@ -13,8 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from example_app.demo_data import BEANS, DEMO, FENCE, README, TAG
-from tests.benchmarks.hosts import ACTIONS, HEADERS, KINDS, envelope, paths
+from tests.benchmarks.hosts import ACTIONS, HEADERS, KINDS, TASKS, envelope, paths
 from tests.benchmarks.pairs import Cost, Figure, ratio
 
 ROOT = Path(__file__).parents[2]
@@ -140,8 +139,7 @@ async def figures(rounds: int) -> AsyncIterator[Figure]:
             async for figure in compared(title, port, "", paths(), rounds, 1.5 if kind == "trivial" else 1.3):
                 yield figure
     with uvicorn("tests.benchmarks.hosts:example", "--factory") as port:
-        tasks = [f"/tasks/{gid}" for gid in (README, DEMO, TAG, BEANS, FENCE) * 2]
-        async for figure in compared("(d) tasks of the example app", port, "/api/1.0", tasks, rounds, 1.3):
+        async for figure in compared("(d) tasks of the example app", port, "/api/1.0", TASKS, rounds, 1.3):
             yield figure
 
 
@@ -152,6 +150,9 @@ async def compared(title: str, port: int, base: str, paths: list[str], rounds: i
         one, of_batch = connections[:1], server_cpu(connections, [batch])
         name = f"{len(paths)} requests one after another / batch, {title}"
         yield await ratio(name, server_cpu(one, separate), of_batch, rounds, (">=", least))
+        for path, how in (("/in-turn", "in turn: no batch saves more"), ("/at-once", "in a task each: nor any of tasks")):
+            least_cost = server_cpu(one, [request("GET", path)])
+            yield await ratio(f"  ... / one that calls the app {how}", server_cpu(one, separate), least_cost, rounds)
         yield await ratio(
             f"  ... over {CONNECTIONS} connections at once / batch", server_cpu(connections, separate), of_batch, rounds
         )
