@@ -15,7 +15,7 @@ from batchkit.errors import BatchError, LimiterUnavailable
 from batchkit.model import Batch
 from batchkit.settings import Settings
 
-__all__ = ["Charged", "admit"]
+__all__ = ["FREE", "Charged", "admit"]
 
 logger = logging.getLogger("batchkit")
 

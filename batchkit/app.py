@@ -13,17 +13,18 @@ from starlette.applications import Starlette
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit.admission import admit
+from batchkit.admission import FREE, admit
 from batchkit.allow import allow_list
 from batchkit.console import asks_for_page, page
 from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
 from batchkit.frame import Frame, frame
 from batchkit.guard import Guard
+from batchkit.lines import Lines
 from batchkit.marks import not_batchable
 from batchkit.model import Batch
 from batchkit.openapi import in_one_piece, show_in_fastapi
-from batchkit.request import ClientGone, read
+from batchkit.request import ClientGone, line_type, read
 from batchkit.resolve import Resolver
 from batchkit.settings import Settings
 from batchkit.wire import decode, encode
@@ -136,24 +137,27 @@ class BatchEndpoint(Settings):
             await self._show(scope, send)
             return
         batch = Batch(scope, decode(await read(scope, receive, self), self))
+        media_type = line_type(scope)
+        lines = Lines(batch, media_type, send, self) if media_type else None
         resolver, guard = self._host_of(scope)
-        resolver.resolve(batch, self._frame(scope, guard))
-        async with admit(batch, self), Dispatch(batch, self._around_actions, receive, self) as running:
+        resolver.resolve(batch, self._frame(scope, guard, in_lines=lines is not None))
+        async with lines or FREE, admit(batch, self), Dispatch(batch, self._around_actions, receive, self, lines) as running:
             results = await collect(running)
-            content, fields = encode(results, self)
-            if self.server_timing:
-                fields.append(running.timing())
-            await _send(send, 200, content, fields)
+            if lines is None:
+                content, fields = encode(results, self)
+                if self.server_timing:
+                    fields.append(running.timing())
+                await _send(send, 200, content, fields)
             running.log()
 
     async def _show(self, scope: Scope, send: Send) -> None:
         resolver, guard = self._host_of(scope)
         await _send(send, 200, *page(resolver.may_run(), self._frame(scope, guard), self), media_type=b"text/html; charset=utf-8")
 
-    def _frame(self, scope: Scope, guard: Guard | None) -> Frame:
+    def _frame(self, scope: Scope, guard: Guard | None, *, in_lines: bool = False) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
         state = guard.state if guard is not None and self._mounted_to is not None else None
-        return frame(scope, state, self.base_path, guard, nested=not in_host)
+        return frame(scope, state, self.base_path, guard, nested=not in_host, in_lines=in_lines)
 
     def _guarded(self, host: Starlette | Router, parent: str) -> tuple[Resolver, Guard]:
         resolver = Resolver(host if self.host is None else self.host, self, routes=host)

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from batchkit.errors import ResultTooLarge
 
-__all__ = ["is_json", "is_json_type", "media_type", "render", "undo_coding"]
+__all__ = ["is_json", "is_json_type", "media_type", "on_one_line", "render", "undo_coding"]
 
 _TEXT_TYPES = frozenset(
     {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}
@@ -54,6 +54,15 @@ def is_json(content: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
+
+
+def on_one_line(content: bytes) -> bytes:
+    """JSON without the space between its tokens, which stay as they are."""
+    try:
+        return msgspec.json.format(content, indent=-1)
+    except RecursionError:
+        # At the last depth that the decoder takes. A string holds no such byte.
+        return content.translate(None, b"\t\r\n")
 
 
 def undo_coding(coding: bytes, content: bytes, limit: int) -> bytes | None:

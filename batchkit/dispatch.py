@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.errors import ActionTimedOut
 from batchkit.exchange import Exchange
-from batchkit.model import ACTION_KEY, Batch, Result
+from batchkit.model import ACTION_KEY, Action, Batch, Result
 from batchkit.settings import Settings
 
 logger = logging.getLogger("batchkit")
@@ -35,10 +36,17 @@ class Dispatch:
     """The actions of one batch at work, each in a task of its own: the ``Conversation`` that their exchanges are part of.
 
     As a context it starts every action that has no result yet, through ``app`` if there is one, and is left when all their
-    work has ended, background tasks included.
+    work has ended, background tasks included. ``tell`` is called with each action as it has its result, and must not wait.
     """
 
-    def __init__(self, batch: Batch, app: ASGIApp | None, receive: Receive, settings: Settings) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        app: ASGIApp | None,
+        receive: Receive,
+        settings: Settings,
+        tell: Callable[[Action], None] | None = None,
+    ) -> None:
         self.batch = batch
         self.limit = settings.max_result_size
         self.help = settings.help
@@ -46,6 +54,7 @@ class Dispatch:
         self.complete: Event | None = None
         self.over = False
         self._receive = receive
+        self._tell = tell
         self._tasks = create_task_group()
         self._reader: TaskHandle[None] | None = None
         self._gone: Event | None = None
@@ -59,6 +68,10 @@ class Dispatch:
             conduct = exchange.action.conduct
             trusted = conduct is None or conduct.clean >= TRUSTED_AFTER
             exchange.task = self._tasks.create_task(exchange.run() if trusted else exchange.run_apart(), name="batchkit action")
+        if self._tell is not None:
+            for action in self.batch.actions:
+                if action.app is None:
+                    self._tell(action)
         return self
 
     async def __aexit__(
@@ -81,8 +94,10 @@ class Dispatch:
             # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
             self.exchanges.clear()
 
-    def completed(self) -> None:
-        """An action has got its result."""
+    def completed(self, action: Action) -> None:
+        """``action`` has got its result."""
+        if self._tell is not None:
+            self._tell(action)
         self.pending -= 1
         if self.pending == 0 and self.complete is not None:
             self.complete.set()

@@ -37,8 +37,8 @@ class Conversation(Protocol):
     limit: int
     help: str | None
 
-    def completed(self) -> None:
-        """An action has got its result."""
+    def completed(self, action: Action) -> None:
+        """``action`` has got its result."""
 
     def ended(self) -> None:
         """The work of an action has ended, that after its result included."""
@@ -191,4 +191,4 @@ class Exchange:
     def _finish(self, result: Result) -> None:
         self.action.result = result
         self.chunks = None
-        self.around.completed()
+        self.around.completed(self.action)

@@ -61,11 +61,14 @@ class Frame(Struct, frozen=True, eq=False):
         return scope
 
 
-def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, guard: object, nested: bool) -> Frame:
+def frame(
+    scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, guard: object, *, nested: bool, in_lines: bool
+) -> Frame:
     """The frame of the batch with this scope.
 
     ``state`` is the lifespan state; None takes the batch's own, less keys that begin with ``_``. ``nested`` is False where
     the host's router itself routes the batch, so that the scope's ``root_path`` is the one that the host was called with.
+    ``in_lines`` is True where the batch's ``Accept`` asks for lines, which is nothing to ask of an action.
     """
     shared = {**_OWN, **{key: scope[key] for key in SCOPE_KEYS if key in scope}}
     # 2.4: a streaming response need not listen for the disconnect beside its work, it runs to its end.
@@ -79,6 +82,8 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     headers = [
         (name, value) for name, value in scope["headers"] if name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIXES)
     ]
+    if in_lines:
+        headers = [*(header for header in headers if header[0] != b"accept"), (b"accept", b"*/*")]
     if state is None:
         state = {key: value for key, value in scope.get("state", {}).items() if not key.startswith("_")}
     if base_path is None:

@@ -1,6 +1,9 @@
-"""The batch's own HTTP request: what section 1 of the contract asks of it before its body is looked at."""
+"""The batch's own HTTP request: what section 1 of the contract asks of it, and what answer it asks for."""
 
 from __future__ import annotations
+
+import re
+from functools import lru_cache
 
 from starlette.types import Receive, Scope
 
@@ -9,11 +12,11 @@ from batchkit.errors import BatchTooLarge, InvalidBatch, MethodNotAllowed, Unsup
 from batchkit.model import RUNNING, current_action
 from batchkit.settings import Settings
 
-__all__ = ["ClientGone", "is_nested", "read"]
+__all__ = ["ClientGone", "accepts", "is_nested", "line_type", "read"]
 
 
 class ClientGone(Exception):
-    """The client left before its body was complete: nothing is sent (contract section 1)."""
+    """The client left before its body or its answer was complete: nothing more is sent (contract sections 1 and 6)."""
 
 
 def is_nested(scope: Scope) -> bool:
@@ -67,3 +70,35 @@ def _is_json(content_type: bytes) -> bool:
         return True
     essence, charset = media_type(content_type)
     return is_json_type(essence) and charset in (None, "utf-8")
+
+
+def accepts(scope: Scope, media_type: bytes) -> float:
+    """How much the ``Accept`` of a request likes a media type that it names, from 0 to 1; 0 where it does not name it."""
+    return _quality(_accept(scope), media_type)
+
+
+def line_type(scope: Scope) -> bytes | None:
+    """The media type in which this client prefers one line per result (contract section 6), None for the plain answer."""
+    return _line_type(_accept(scope))
+
+
+def _accept(scope: Scope) -> bytes:
+    return b",".join([value for name, value in scope["headers"] if name == b"accept"])
+
+
+@lru_cache(maxsize=64)
+def _line_type(accept: bytes) -> bytes | None:
+    quality, media_type = max((_quality(accept, media_type), media_type) for media_type in _LINE_TYPES)
+    return media_type if quality > 0 and quality >= _quality(accept, b"application/json") else None
+
+
+_LINE_TYPES = (b"application/jsonl", b"application/x-ndjson")
+_WEIGHT = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)").fullmatch
+
+
+def _quality(accept: bytes, media_type: bytes) -> float:
+    for entry in accept.lower().split(b","):
+        essence, *parameters = (part.strip() for part in entry.split(b";"))
+        if essence == media_type:
+            return next((float(match[1]) for part in parameters if (match := _WEIGHT(part))), 1.0)
+    return 0.0

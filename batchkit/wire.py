@@ -1,4 +1,4 @@
-"""Bytes → actions, results → bytes: the envelope on both ways (contract sections 1, 2 and 5)."""
+"""Bytes → actions, results → bytes: the envelope on both ways (contract sections 1, 2, 5 and 6)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from batchkit import schema
-from batchkit.content import render
+from batchkit.content import on_one_line, render
 from batchkit.dialect import DIALECTS, Dialect, Options
 from batchkit.errors import InvalidAction, InvalidBatch
 from batchkit.model import METHODS, Action, Result
 from batchkit.settings import NEVER_HEADERS, Settings
 
-__all__ = ["decode", "encode"]
+__all__ = ["cookies_of", "decode", "encode", "encode_line"]
 
 _SPELLINGS = {spelling: name for name in METHODS for spelling in (name, name.lower())}
 
@@ -204,29 +204,40 @@ def encode(results: Sequence[Result], settings: Settings) -> tuple[bytes, list[t
     cookies: list[tuple[bytes, bytes]] = []
     # Joined once: a body that is JSON is never copied but into the whole.
     parts = [b'{"data":[']
-    shown = settings.shown
     for result in results:
-        fields = dict(result.raw_headers)
-        if len(fields) != len(result.raw_headers):
-            fields = _joined(result.raw_headers)
-        if b"set-cookie" in fields:
-            cookies += [header for header in result.raw_headers if header[0] == b"set-cookie"]
-        body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
-        if isinstance(body, bytes):
-            headers = b"{}" if shown is not None and shown.isdisjoint(fields) else _encode_json(_shown(fields, shown))
-            parts += (_RESULT % (result.status_code, headers), body, b"},")
-        else:
-            headers = _encode_json(_shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING))
-            parts += (_RESULT % (result.status_code, headers), *_as_string(body, result.body))
-    parts[-1] = parts[-1][:-1] + b"]}"
+        parts += _parts(result, settings.shown, cookies)
+        parts.append(b",")
+    parts[-1] = b"]}"
     return b"".join(parts), cookies
 
 
-def _as_string(text: str | None, content: bytes) -> tuple[bytes, bytes]:
-    """The JSON of a body that is no JSON, and what follows it: a string, or base64 where it is no text."""
-    if text is None:
-        return _encode_json(content), b',"body_encoding":"base64"},'
-    return _encode_json(text), b"},"
+def encode_line(index: int, result: Result, settings: Settings) -> bytes:
+    """The line of the action at ``index``, line feed included; its ``Set-Cookie`` fields are another matter."""
+    start, body, end = _parts(result, settings.shown, [])
+    return b'{"index":%d,%b%b%b\n' % (index, start[1:], on_one_line(body), end)
+
+
+def cookies_of(result: Result) -> list[tuple[bytes, bytes]]:
+    """The ``Set-Cookie`` fields of a result, which go to the header of the batch's answer."""
+    return [header for header in result.raw_headers if header[0] == b"set-cookie"]
+
+
+def _parts(result: Result, shown: Set[bytes] | None, cookies: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
+    """The JSON of a result: what stands before its body, the body, and what follows it. Its cookies are added to ``cookies``."""
+    fields = dict(result.raw_headers)
+    if len(fields) != len(result.raw_headers):
+        fields = _joined(result.raw_headers)
+    if b"set-cookie" in fields:
+        cookies += cookies_of(result)
+    body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
+    if isinstance(body, bytes):
+        headers = b"{}" if shown is not None and shown.isdisjoint(fields) else _encode_json(_shown(fields, shown))
+        return _RESULT % (result.status_code, headers), body, b"}"
+    headers = _encode_json(_shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING))
+    start = _RESULT % (result.status_code, headers)
+    if body is None:
+        return start, _encode_json(result.body), b',"body_encoding":"base64"}'
+    return start, _encode_json(body), b"}"
 
 
 def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -43,3 +43,13 @@ def messages(result: dict[str, Any]) -> list[str]:
     """The messages of an error, of a result or of a whole batch."""
     document = result.get("body", result)
     return [error["message"] for error in document["errors"]]
+
+
+LINES = (b"accept", b"application/x-ndjson")
+
+
+def lines(content: bytes) -> list[dict[str, Any]]:
+    """The results in the body of a stream, each on a line of its own with a line feed."""
+    *results, rest = content.split(b"\n")
+    assert rest == b""
+    return [json.loads(result) for result in results]

@@ -42,6 +42,22 @@ async def strays(request: Request) -> Response:
     raise asyncio.CancelledError
 
 
+let_go: dict[str, anyio.Event] = {}
+ended: dict[str, int] = {}
+
+
+async def hold(request: Request) -> Response:
+    """A GET waits for the POST, which tells how many have waited to their end so far."""
+    name = request.path_params["name"]
+    event = let_go.setdefault(name, anyio.Event())
+    if request.method == "GET":
+        await event.wait()
+        ended[name] = ended.get(name, 0) + 1
+    else:
+        event.set()
+    return JSONResponse(ended.get(name, 0))
+
+
 @batchable(timeout=0.05)
 async def never(request: Request) -> Response:
     await anyio.sleep_forever()
@@ -77,6 +93,7 @@ app = Starlette(
         Route("/hello", hello, methods=["GET", "POST"]),
         Route("/alive", alive),
         Route("/fails", fails),
+        Route("/held/{name}", hold, methods=["GET", "POST"]),
         Route("/leaves", leaves),
         Route("/strays", strays),
         Route("/never", never),

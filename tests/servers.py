@@ -33,3 +33,25 @@ def serving(app: ASGIApp) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def asking_for_lines(url: str, body: bytes, *, buffer: int | None = None) -> Iterator[socket.socket]:
+    """A connection over which a batch with this body has been sent; ``buffer`` bounds what is received unread, in bytes."""
+    with socket.socket() as connection:
+        connection.settimeout(20)
+        if buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        fields = ["Host: x", "Content-Type: application/json", "Accept: application/jsonl", f"Content-Length: {len(body)}"]
+        connection.sendall("\r\n".join(["POST /batch HTTP/1.1", *fields, "", ""]).encode() + body)
+        yield connection
+
+
+def read_until(connection: socket.socket, end: bytes) -> None:
+    """Read what comes until ``end`` has come."""
+    received = b""
+    while end not in received:
+        content = connection.recv(4096)
+        assert content, "the connection has ended"
+        received += content

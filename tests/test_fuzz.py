@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.asgi import request
-from tests.batches import JSON, action, envelope
+from tests.asgi import Answer, request
+from tests.batches import JSON, LINES, action, envelope, lines
 from tests.hosts import CLOSED, PLACES, Hosting, Make
 
 EXAMPLES = 70  # Of each kind, on each host and event loop.
@@ -215,6 +215,16 @@ def check(status: int, content: bytes, body: bytes) -> None:
             assert not TRACES.search(own.encode())
 
 
+def check_lines(plain: Answer, answer: Answer) -> None:
+    """That the lines are the results of the plain answer; what is no batch gets the same error."""
+    if plain.status != 200:
+        assert (answer.status, answer.body) == (plain.status, plain.body)
+        return
+    results = sorted(lines(answer.body), key=lambda line: int(line["index"]))
+    assert [result.pop("index") for result in results] == list(range(len(results)))
+    assert results == json.loads(plain.body)["data"]
+
+
 def check_errors(document: Any) -> None:
     assert list(document) == ["errors"]
     assert 1 <= len(document["errors"]) <= 10
@@ -234,6 +244,9 @@ async def fuzz(make: Make, seed: str) -> None:
             with anyio.fail_after(20):
                 answer = await hosting.post(body, headers=headers)
             check(answer.status, answer.body, body)
+            if number % 5 == 0:
+                with anyio.fail_after(20):
+                    check_lines(answer, await hosting.post(body, headers=[*headers, LINES]))
         if number % 10 == 0:
             await elsewhere(hosting, rnd)
     [result] = await hosting.batch(action("/echo"))

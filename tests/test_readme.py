@@ -32,15 +32,30 @@ def test_every_python_block_runs(example: Example, tmp_path: Path, monkeypatch: 
     example.evaluate()
 
 
-@pytest.mark.parametrize("index", [0, 1], ids=["Starlette", "FastAPI"])
-def test_the_quickstarts_answer_their_curl_lines_as_they_say(index: int) -> None:
+# A python block, the curl line that follows it, and what that prints.
+@pytest.mark.parametrize(
+    ("index", "curl", "answer"),
+    [(0, 0, blocks("json")[0]), (1, 1, blocks("json")[1]), (0, 2, blocks("jsonl")[0])],
+    ids=["Starlette", "FastAPI", "lines"],
+)
+def test_the_apps_answer_the_curl_lines_as_it_says(index: int, curl: int, answer: str) -> None:
     EXAMPLES[index].evaluate()
-    curl = [block for block in blocks("sh") if block.startswith("curl ")][index]
+    line = [block for block in blocks("sh") if block.startswith("curl ")][curl]
     with serving(DOCUMENT.namespace["app"]) as url:
         # -q and --noproxy: a .curlrc or a proxy of this machine's is no business of the README's.
-        line = curl.replace("curl ", "curl -q -sS --noproxy '*' ", 1).replace("http://127.0.0.1:8000", url)
+        line = line.replace("curl ", "curl -q -sS --noproxy '*' ", 1).replace("http://127.0.0.1:8000", url)
         output = subprocess.run(["bash", "-c", line], capture_output=True, check=True, text=True).stdout
-    assert json.loads(output) == json.loads(blocks("json")[index])
+    assert objects(output) == objects(answer)
+
+
+def objects(text: str) -> list[object]:
+    """The JSON documents that follow each other in a text."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.strip():
+        item, end = decoder.raw_decode(text)
+        found.append(item)
+        text = text[end:]
+    return found
 
 
 @pytest.mark.anyio

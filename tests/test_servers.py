@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from tests.batches import action
+from tests.batches import action, envelope
+from tests.servers import asking_for_lines, read_until
 
 SERVERS = {
     "uvicorn, h11": ["uvicorn", "--http", "h11", "--port", "{port}", "tests.served:app"],
@@ -106,3 +108,32 @@ def test_bodies_paths_and_whole_errors(server: tuple[str, str]) -> None:
     # On a connection of its own: it is answered before its body is read, and some servers close it then.
     too_large = httpx2.post(f"{url}/batch", content=b"x" * (2**20 + 1), headers=JSON, timeout=30, trust_env=False)
     assert too_large.status_code == 413
+
+
+def test_nine_results_are_there_while_the_tenth_waits(server: tuple[str, str]) -> None:
+    """Section 6: “gets one line per result, as soon as the action has it”."""
+    name, url = server
+    for http2 in (False, True) if name.startswith("hypercorn") else (False,):
+        with httpx2.Client(http1=not http2, http2=http2, timeout=30, trust_env=False) as client:
+            held = f"/held/{http2}"
+            batch = {"data": {"actions": [action(held), *[action("/hello")] * 9]}}
+            with client.stream("POST", f"{url}/batch", json=batch, headers={"accept": "application/x-ndjson"}) as answer:
+                assert answer.headers["content-type"] == "application/x-ndjson"
+                assert "content-length" not in answer.headers
+                lines = answer.iter_lines()
+                assert sorted(json.loads(next(lines))["index"] for _ in range(9)) == list(range(1, 10))
+                assert httpx2.post(url + held, timeout=30, trust_env=False).json() == 0
+                assert [json.loads(line) for line in lines] == [{"index": 0, "status_code": 200, "headers": {}, "body": 1}]
+            assert client.get(f"{url}/hello").status_code == 200
+
+
+def test_a_client_that_leaves_its_stream_stops_no_action(server: tuple[str, str]) -> None:
+    """Section 6: “A client that goes away or stops reading stops nothing but its own stream; actions run to their end.”"""
+    _, url = server
+    body = envelope(action("/hello"), action("/held/left"), action("/held/left"))
+    with asking_for_lines(url, body) as connection:
+        read_until(connection, b'{"index":0,')
+    with httpx2.Client(timeout=30, trust_env=False) as client:
+        while client.post(f"{url}/held/left").json() < 2:
+            pass
+        assert client.get(f"{url}/hello").status_code == 200

@@ -35,7 +35,7 @@ LAYERS = [
     ["limiter.keys"],
     ["__init__"],
     ["app"],
-    ["console", "openapi"],
+    ["console", "lines", "openapi"],
     ["admission", "dispatch", "request", "resolve", "wire"],
     ["exchange", "guard", "routes"],
     ["settings"],

@@ -17,7 +17,7 @@ from importlib.resources import files
 from starlette.types import Scope
 
 from batchkit.frame import Frame
-from batchkit.request import is_nested
+from batchkit.request import accepts, is_nested
 from batchkit.settings import Settings
 
 __all__ = ["asks_for_page", "page"]
@@ -36,8 +36,7 @@ def asks_for_page(scope: Scope) -> bool:
     """
     if scope["method"] not in ("GET", "HEAD") or is_nested(scope):
         return False
-    accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
-    return _quality(accept, b"text/html") > _quality(accept, b"application/json")
+    return accepts(scope, b"text/html") > accepts(scope, b"application/json")
 
 
 def page(may_run: Iterable[tuple[str, str]], frame: Frame, settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
@@ -97,13 +96,3 @@ def _parts() -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
 
 def _hash(text: str) -> str:
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
-
-
-def _quality(accept: bytes, media_type: bytes) -> float:
-    """How much an ``Accept`` likes a media type that it names, from 0 to 1; 0 where it does not name it."""
-    for entry in accept.lower().split(b","):
-        essence, *parameters = (part.strip() for part in entry.split(b";"))
-        if essence == media_type:
-            weights = [match[1] for part in parameters if (match := re.fullmatch(rb"q=([01](?:\.[0-9]{0,3})?)", part))]
-            return float(weights[0]) if weights else 1.0
-    return 0.0
