@@ -135,7 +135,8 @@ def operation(settings: Settings) -> dict[str, Any]:
         "description": (
             "Make multiple API requests in a single call. The maximum number of actions allowed in a single batch request is "
             f"{settings.max_actions}. They run at the same time, each as a request of its own with the header fields of this "
-            f"one, its relative_path below {base}. {_DIALECTS[settings.dialect]}"
+            f"one, its relative_path below {base}. {_DIALECTS[settings.dialect]} A client that prefers application/x-ndjson gets "
+            "one line per result, as soon as the action has it, with a first key index."
         ),
         "requestBody": {"required": True, "content": _json("BatchRequest")},
         "responses": dict(sorted(responses.items())),
