@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.browser import CHROMIUM, browsing
+from tests.nodes import find_node
 from tests.postgres import PostgresServer, serving_postgres
 from tests.redises import RedisServer, serving_redis
 from tests.trackers import Tracker, serving_tracker
@@ -76,3 +80,19 @@ def tracker(database: str, tmp_path: Path) -> Iterator[Tracker]:
     """The example app with nothing but its demo data, served without limits."""
     with serving_tracker(database, tmp_path / "files") as tracker:
         yield tracker
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node, with the packages of its scripts."""
+    return find_node()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for each module; without one its tests are skipped, but on CI they fail."""
+    if CHROMIUM is None:
+        message = "Chromium is not installed: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with browsing() as running:
+        yield running

@@ -23,7 +23,6 @@ from starlette.responses import Response as HostResponse
 from starlette.routing import Mount, Route
 
 from batchkit import Batch, BatchEndpoint, TooManyRequests
-from tests.browser import CHROMIUM, browsing
 from tests.servers import serving
 
 HOSTILE = "</script><img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
@@ -101,16 +100,6 @@ def host(**keywords: Any) -> Starlette:
     app = Starlette(routes=[Mount("/api", routes=routes)])
     settings = {"policy": "all", "exclude": ["/api/closed"], "console": True, **keywords}
     return BatchEndpoint(**settings).mount_to(app, "/api/batch")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One browser for this module; without one its tests are skipped, but on CI they fail."""
-    if CHROMIUM is None:
-        message = "Chromium is not installed: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    with browsing() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
