@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.admission import FREE, admit
 from batchkit.allow import allow_list
+from batchkit.client_js import asks_for_client, client
 from batchkit.console import asks_for_page, page
 from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
@@ -61,6 +62,7 @@ class BatchEndpoint(Settings):
     ``result_headers``: header fields that results show besides the usual ones, or ``"*"``.
     ``help``: a text for the ``help`` of every error.
     ``console``: ``True`` answers a browser's GET with a page to compose batches, run them and see how their actions ran.
+    ``client_js``: ``True`` answers a GET with the query ``client.js`` with a JavaScript module whose ``fetch`` batches.
     ``server_timing``: whether the answer says in ``Server-Timing`` when each action started and how long it took; default: as
     ``console``.
     """
@@ -133,6 +135,9 @@ class BatchEndpoint(Settings):
             return
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.client_js and asks_for_client(scope):
+            await client(scope)(scope, receive, send)
+            return
         if self.console and asks_for_page(scope):
             await self._show(scope, send)
             return

@@ -69,21 +69,18 @@ class InvalidBatch(BatchError):
 
 
 class MethodNotAllowed(InvalidBatch):
-    """The batch endpoint answers POST, and where it has a console a browser's GET: 405 with ``Allow`` (contract section 1)."""
+    """The batch endpoint answers POST, and a GET of what it has to show: 405 with ``Allow`` (contract section 1)."""
 
     status_code = 405
 
-    def __init__(self, *, console: bool) -> None:
-        super().__init__(
-            "The batch endpoint answers POST, and with its console a GET that accepts text/html"
-            if console
-            else "The batch endpoint answers POST only"
-        )
-        self.console = console
+    def __init__(self, *, console: bool, client_js: bool) -> None:
+        gets = ["with its console a GET that accepts text/html"] * console + ["a GET with the query client.js"] * client_js
+        super().__init__(f"The batch endpoint answers POST{', and '.join(['', *gets]) or ' only'}")
+        self.shows = bool(gets)
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"allow": "GET, HEAD, POST" if self.console else "POST"}
+        return {"allow": "GET, HEAD, POST" if self.shows else "POST"}
 
 
 class BatchTooLarge(InvalidBatch):

@@ -30,7 +30,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     if is_nested(scope):
         raise InvalidBatch("A batch request cannot be used in a batch request")
     if scope["method"] != "POST":
-        raise MethodNotAllowed(console=settings.console)
+        raise MethodNotAllowed(console=settings.console, client_js=settings.client_js)
     fields: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         # A field that comes twice is joined, and so is no media type, coding or length any more.

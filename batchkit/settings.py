@@ -125,6 +125,7 @@ class Settings:
     result_headers: Iterable[str] | Literal["*"] = ()
     help: str | None = None
     console: bool = False
+    client_js: bool = False
     server_timing: bool | None = None
     rules: tuple[Rule, ...] = field(init=False, default=())
     allowed: tuple[tuple[str | None, str], ...] = field(init=False, default=())
@@ -171,7 +172,7 @@ class Settings:
             raise ValueError(
                 f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
             )
-        for name in ("require_json", "console"):
+        for name in ("require_json", "console", "client_js"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r}: give True or False")
         if not isinstance(self.server_timing, bool | None):

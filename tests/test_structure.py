@@ -36,6 +36,7 @@ LAYERS = [
     ["__init__"],
     ["app"],
     ["console", "lines", "openapi"],
+    ["client_js"],
     ["admission", "dispatch", "request", "resolve", "wire"],
     ["exchange", "guard", "routes"],
     ["settings"],

@@ -182,6 +182,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchEndpoint, result_headers=["X: y"]), ValueError, "result_headers: 'X: y': give names of header fields"),
     (wrong(BatchEndpoint, help=1), TypeError, "help=1: give a text"),
     (wrong(BatchEndpoint, console="yes"), TypeError, "console='yes': give True or False"),
+    (wrong(BatchEndpoint, client_js="yes"), TypeError, "client_js='yes': give True or False"),
     (wrong(BatchEndpoint, server_timing=1), TypeError, "server_timing=1: give True or False, or None"),
     # mount_to
     (wrong(BatchEndpoint().mount_to, another_app), TypeError, "is no Starlette app and no Router; mount the endpoint by hand"),

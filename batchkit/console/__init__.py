@@ -16,13 +16,15 @@ from importlib.resources import files
 
 from starlette.types import Scope
 
+from batchkit.client_js import wire_part
 from batchkit.frame import Frame
 from batchkit.request import accepts, is_nested
 from batchkit.settings import Settings
 
 __all__ = ["asks_for_page", "page"]
 
-# From the bottom to the top: a script uses what those before it define. Together they are one module.
+# From the bottom to the top: a script uses what those before it define, and all of them the wire part of the client. Together
+# they are one module.
 SCRIPTS = ("json", "dom", "batch", "snippets", "combobox", "composer", "timeline", "answer", "main")
 
 _COMMENTS = re.compile(r"^ *(?://|/\*\*).*\n", re.MULTILINE)
@@ -77,7 +79,8 @@ def _parts() -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
     sources = files(__name__)
     style = sources.joinpath("page.css").read_text("utf-8")
     # The comments are for who reads the sources, not for each who opens the page.
-    script = _COMMENTS.sub("", "".join(sources.joinpath(f"{name}.js").read_text("utf-8") for name in SCRIPTS))
+    scripts = (sources.joinpath(f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+    script = _COMMENTS.sub("", wire_part() + "".join(scripts))
     html = sources.joinpath("page.html").read_text("utf-8").replace("/* page.css */", style).replace("/* scripts */", script)
     before, after = html.encode().split(b"/* known */")
     policy = (

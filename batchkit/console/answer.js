@@ -32,24 +32,10 @@ function statusOf(status) {
 
 /** The results that a batch's answer holds. Reads for some milliseconds at a time. Throws where it is no batch's answer. */
 async function readResults(text) {
-  const [, start] = Array.from(membersOf(text, 0)).find(([name]) => name === "data") ?? [];
-  if (start === undefined) throw new SyntaxError("No data");
   const results = [];
-  const items = itemsOf(text, start);
   let since = performance.now();
-  for (let item = items.next(); !item.done; ) {
-    const result = { status: 0, headers: {}, body: "", binary: false };
-    let end = item.value + 1;
-    for (const [name, from, to] of membersOf(text, item.value)) {
-      const value = text.slice(from, to);
-      if (name === "status_code") result.status = JSON.parse(value);
-      else if (name === "headers") result.headers = JSON.parse(value);
-      else if (name === "body") result.body = value;
-      else if (name === "body_encoding") result.binary = true;
-      end = to;
-    }
+  for (const result of resultsIn(text)) {
     results.push(result);
-    item = items.next(skipSpace(text, end) + 1);
     if (performance.now() - since > 12) {
       await pause();
       since = performance.now();
@@ -139,12 +125,6 @@ async function showResults(actions, results, timing, roundTrip) {
   }
 }
 
-/** The seconds that a Retry-After asks to wait, a number or a date; null where there is none. */
-function waitOf(field) {
-  const seconds = /^\d+$/.test(field ?? "") ? Number(field) : (Date.parse(field) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.max(0, Math.ceil(seconds)) : null;
-}
-
 function countDown(element, seconds) {
   const until = performance.now() + seconds * 1000;
   const tick = () => {
@@ -167,7 +147,7 @@ function showWhole({ status, retryAfter, text }) {
   try {
     messages = JSON.parse(text).errors.flatMap(({ message, help }) => [message, help]).filter((each) => typeof each === "string");
   } catch { /* Not batchkit's words: shown as they are. */ }
-  const wait = waitOf(retryAfter);
+  const wait = secondsToWait(retryAfter);
   children.push(messages.length > 0 ? h("ul", { class: "messages" }, ...messages.map((message) => h("li", {}, message)))
     : bodyView(inPieces(text), text.length, "this answer"), advice);
   if (wait !== null) {

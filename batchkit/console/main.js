@@ -36,10 +36,10 @@ async function run() {
 }
 
 async function ask(actions, body, signal) {
-  const headers = { "Content-Type": "application/json", Accept: "application/json" };
+  const headers = { Accept: "application/json" };
   if (authorization() !== "") headers.Authorization = authorization();
   const since = performance.now();
-  const answer = await fetch(location.pathname, { method: "POST", headers, body, signal, redirect: "manual", cache: "no-store" });
+  const answer = await post(fetch, location.pathname, body, headers, { signal });
   if (answer.type === "opaqueredirect") {
     showProblem("Redirected",
       "The server sends the batch elsewhere, to a login perhaps. Sign in, or fill in Authorization, and run again.");

@@ -1,0 +1,448 @@
+// The client on a real server, in the dialect that the command line names.
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import test from "node:test";
+
+import { createBatch, createBatchFetch } from "../../batchkit/client_js/batchkit.js";
+
+const [server, dialect] = process.argv.slice(2);
+const api = `${server}/api`;
+const url = `${api}/batch`;
+const batching = (options) => createBatchFetch({ url, dialect, ...options });
+const json = { "Content-Type": "application/json" };
+const dataOf = (value) => JSON.stringify(dialect === "asana" ? { data: value } : value);
+const posted = (value, init) => ({ method: "POST", headers: json, body: dataOf(value), ...init });
+
+/** What reached the server over the wire meanwhile; what is in a batch does not. */
+async function seen() {
+  return (await fetch(`${server}/seen`)).json();
+}
+
+const BATCH = "POST /api/batch";
+
+/** What stays of a Response for comparison. A batch does not tell the type of what is not there, after a HEAD say. */
+async function told(response) {
+  const { url, status, ok, redirected } = response;
+  const text = await response.text();
+  return { url, status, ok, redirected, text, type: text && response.headers.get("Content-Type") };
+}
+
+/** The answers of these calls through the module and alone, which must be the same; and what the first took on the wire. */
+async function sameAsAlone(calls, options) {
+  await seen();
+  const batched = batching(options);
+  const through = await Promise.all(calls.map(async ([path, init]) => told(await batched(api + path, init))));
+  const requests = await seen();
+  const alone = await Promise.all(calls.map(async ([path, init]) => told(await fetch(api + path, init))));
+  assert.deepEqual(through, alone);
+  return requests;
+}
+
+test("thirty calls of one moment are three requests, with the same thirty answers", async () => {
+  const calls = Array.from({ length: 30 }, (_, index) => [`/echo/${index}`]);
+  assert.deepEqual(await sameAsAlone(calls), [BATCH, BATCH, BATCH]);
+});
+
+test("answers of every kind are what they are alone", async () => {
+  // The second is never a stream.
+  for (const headers of [{}, { Accept: "application/json" }]) {
+    const calls = [
+      ["/echo/a%20b;c=d%C3%BC"], ["/spelled"], ["/text"], ["/binary"], ["/nothing"], ["/fails"], ["/nowhere"],
+      ["/text", { method: "HEAD" }], ["/echo/1", { method: "DELETE" }], ["/string"],
+    ];
+    assert.deepEqual(await sameAsAlone(calls.map(([path, init]) => [path, { headers, ...init }])), [BATCH]);
+  }
+});
+
+test("a body is as the handler wrote it", async () => {
+  const batched = batching();
+  const [spelled, binary] = await Promise.all([batched(`${api}/spelled`), batched(`${api}/binary`)]);
+  assert.equal(await spelled.text(), '{"big":12345678901234567890,"one":1.00,"text":"\\u00e9 \\\\"}');
+  assert.deepEqual(new Uint8Array(await binary.arrayBuffer()), Uint8Array.from({ length: 256 }, (_, index) => index));
+});
+
+test("queries and JSON bodies reach the handler as they do alone", async () => {
+  const options = dialect === "asana" ? "&limit=5&offset=eyJ&opt_fields=name,due&opt_expand=a" : "&limit=-05&tag=1&tag=2";
+  const requests = await sameAsAlone([
+    [`/echo/1?text=%C3%BC+%26%20%2B&flag&n=01&__proto__=x${options}`],
+    ["/echo/2", posted({ name: "ü", big: 1 })],
+    ["/echo/3", { method: "PUT", headers: { "content-type": "application/json; charset=UTF-8" }, body: dataOf({}) }],
+    ["/echo/4", { method: "PATCH", headers: json, body: dataOf({ __proto__: null, list: [1, { a: "}" }] }) }],
+  ]);
+  assert.deepEqual(requests, [BATCH]);
+});
+
+test("a Request is taken as fetch takes it", async () => {
+  await seen();
+  const batched = batching();
+  const request = new Request(`${api}/echo/1`, posted({ name: "once" }));
+  const [first, second] = await Promise.all([batched(request), batched(new URL(`${api}/echo/2#here`), { body: null })]);
+  assert.equal((await first.json()).body, dataOf({ name: "once" }));
+  assert.equal(second.url, `${api}/echo/2`);
+  assert.ok(request.bodyUsed);
+  assert.deepEqual(await seen(), [BATCH]);
+});
+
+test("a Response has what fetch's has", async () => {
+  const batched = batching();
+  const [response] = await Promise.all([batched(`${api}/echo/1`), batched(`${api}/echo/2`)]);
+  assert.ok(response instanceof Response);
+  const copy = response.clone();
+  assert.deepEqual([copy.url, await copy.text()], [response.url, await response.text()]);
+  await assert.rejects(response.text(), TypeError);
+});
+
+const withheld = {
+  Range: "bytes=0-1", "If-Match": '"1"', "If-None-Match": "*", "Idempotency-Key": "7", "Content-Language": "en",
+  "X-HTTP-Method-Override": "DELETE", Accept: "application/x-ndjson",
+};
+
+test("what cannot travel goes out as it is", async () => {
+  const form = new FormData();
+  form.set("name", "value");
+  // Made anew for each call: a stream can be sent but once.
+  const calls = [
+    ...Object.entries(withheld).map(([name, value]) => () => ["/echo/1", { headers: { [name]: value } }]),
+    () => ["/echo/1", { method: "POST", body: form }],
+    () => ["/echo/1", { method: "POST", body: new Blob(["{}"], { type: "application/json" }) }],
+    () => ["/echo/1", { method: "POST", body: new TextEncoder().encode(dataOf({})), headers: json }],
+    () => ["/echo/1", { method: "POST", body: new Blob([dataOf({})]).stream(), headers: json, duplex: "half" }],
+    () => ["/echo/1", { method: "POST", body: dataOf({}) }],
+    () => ["/echo/1", { method: "POST", body: "[1]", headers: json }],
+    () => ["/echo/1", { method: "POST", body: dataOf({}).slice(0, -1), headers: json }],
+    () => ["/echo/1", { method: "POST", body: dataOf({}).replace("{}", '{"a":"\\ud800"}'), headers: json }],
+    () => ["/echo/1", { method: "POST" }],
+    () => [new Request(`${api}/echo/1`, { method: "POST", body: new Uint8Array([0x22, 0xff, 0x22]), headers: json })],
+    () => [new Request(`${api}/echo/1`, { method: "POST", body: form })],
+    () => ["/echo/1", { method: "DELETE", body: dataOf({}), headers: json }],
+    () => ["/echo/1", { method: "OPTIONS" }],
+    () => ["/echo/1", { cache: "reload" }],
+    () => ["/echo/1", { cache: "force-cache" }],
+    () => ["/echo/1", { keepalive: true }],
+    () => ["/echo/1", { redirect: "manual" }],
+    () => ["/echo/1", { redirect: "error" }],
+    () => ["/echo/1", { mode: "no-cors" }],
+    () => ["/echo/1", { priority: "high" }],
+    () => ["/echo/%2e%2e%2fx"], () => ["/echo/a%5Cb"], () => ["/echo/%00"], () => ["/echo/%ff"], () => ["//echo/1"],
+    () => [`/echo/${"x".repeat(2000)}`], () => ["/../outside"], () => ["/batch?x", { method: "DELETE" }],
+    ...(dialect === "plain" ? [() => ["/echo/1?a=\\"]] : [
+      () => ["/echo/1?a=1&a=2"], () => ["/echo/1?limit=x"], () => ["/echo/1?opt_pretty=true"], () => ["/echo/1?a=1", posted({})],
+      () => ["/echo/1", { method: "POST", body: '{"data":{},"options":{}}', headers: json }],
+    ]),
+  ];
+  for (const call of calls) {
+    await seen();
+    const batched = batching();
+    const answers = await Promise.all([call(), call()].map(([input, init]) =>
+      batched(input instanceof Request ? input : api + input, init)));
+    await Promise.all(answers.map((answer) => answer.text()));
+    const requests = await seen();
+    assert.ok(requests.length === 2 && !requests.includes(BATCH), `${JSON.stringify(call())}: ${requests}`);
+  }
+});
+
+test("another origin is no business of the batch's", async () => {
+  const requests = [];
+  await seen();
+  await onServer((request, response) => response.end(`${requests.push(request.url)}`), async (place) => {
+    const batched = batching();
+    await Promise.all([1, 2].map((number) => batched(`${place}/api/echo/${number}`)));
+  });
+  assert.deepEqual([requests.sort(), await seen()], [["/api/echo/1", "/api/echo/2"], []]);
+});
+
+test("a lone call is not wrapped", async () => {
+  assert.deepEqual(await sameAsAlone([["/echo/1"]]), ["GET /api/echo/1"]);
+  assert.deepEqual((await sameAsAlone(Array.from({ length: 11 }, () => ["/echo/1"]))).sort(), ["GET /api/echo/1", BATCH]);
+});
+
+test("header fields and credentials decide who shares a batch", async () => {
+  await seen();
+  const batched = batching();
+  const as = (token, init) => ({ headers: { Authorization: `Bearer ${token}`, "X-Team": "7" }, ...init });
+  const answers = await Promise.all([as("ada"), as("bob"), as("ada"), as("bob"), as("ada", { credentials: "omit" }),
+    as("ada", { credentials: "omit" })].map((init, index) => batched(`${api}/echo/${index}`, init)));
+  const fields = await Promise.all(answers.map(async (answer) => (await answer.json()).headers));
+  assert.deepEqual(fields.map(({ authorization }) => authorization.slice(7)), ["ada", "bob", "ada", "bob", "ada", "ada"]);
+  assert.ok(fields.every((each) => each["x-team"] === "7"));
+  assert.deepEqual(await seen(), [BATCH, BATCH, BATCH]);
+});
+
+test("an Accept of its own reaches the handler", async () => {
+  const calls = ["application/json", "application/json"].map((Accept) => ["/accept", { headers: { Accept } }]);
+  assert.deepEqual(await sameAsAlone(calls), [BATCH]);
+});
+
+test("what the server keeps out of batches is sent normally, and remembered", async () => {
+  await seen();
+  const batched = batching();
+  const both = (number) => Promise.all([batched(`${api}/closed/${number}`), batched(`${api}/echo/1`), batched(`${api}/echo/2`)]);
+  for (const number of [1, 2]) assert.equal(await (await both(number))[0].text(), `"closed ${number}"`);
+  assert.deepEqual(await seen(), [BATCH, "GET /api/closed/1", "GET /api/closed/2", BATCH]);
+});
+
+test("redirects are followed as fetch follows them", async () => {
+  const calls = [["/moved"], ["/echo/1"], ["/moved", posted({ name: "kept" })], ["/elsewhere", { redirect: "follow" }]];
+  await sameAsAlone(calls);
+  const batched = batching();
+  const before = await (await fetch(`${api}/created`)).json();
+  const [made] = await Promise.all([batched(`${api}/create`, posted({})), batched(`${api}/echo/1`)]);
+  assert.deepEqual([made.url, made.redirected, await made.json()], [`${api}/created`, true, before + 1]);
+  const went = [];
+  await onServer((request, response) => {
+    went.push([request.method, request.headers.authorization, request.headers["x-team"], request.headers["content-type"]]);
+    response.end();
+  }, async (place) => {
+    const headers = { ...json, Authorization: "Bearer ada", "X-Team": "7" };
+    await Promise.all([1, 2].map((number) => batched(`${api}/leave`, posted({ to: place, number }, { headers }))));
+  });
+  assert.deepEqual(went, Array(2).fill(["GET", undefined, "7", undefined]));
+});
+
+// Aborted
+
+const held = (fetching, name, init) => fetching(`${api}/gate/${name}`, init);
+const open = (name) => fetch(`${api}/gate/${name}`, { method: "POST" });
+const arrived = (name) => fetch(`${api}/gate/${name}/arrived`);
+
+test("an aborted call rejects as fetch's does and does not disturb the others", async () => {
+  const batched = batching();
+  const reason = new Error("enough");
+  const early = AbortSignal.abort();
+  const [soon, later] = [new AbortController(), new AbortController()];
+  const calls = [
+    batched(`${api}/echo/1`),
+    batched(`${api}/echo/2`, { signal: early }),
+    batched(`${api}/echo/3`, { signal: soon.signal }),
+    held(batched, "a", { signal: later.signal }),
+    held(batched, "a"),
+  ];
+  const settled = Promise.allSettled(calls);
+  soon.abort();
+  await arrived("a");
+  later.abort(reason);
+  await assert.rejects(calls[3], (error) => error === reason);
+  await open("a");
+  const [one, two, three, , five] = await settled;
+  assert.equal((await one.value.json()).path, "/api/echo/1");
+  assert.equal(two.reason.name, "AbortError");
+  assert.equal(three.reason.name, "AbortError");
+  assert.equal(await five.value.text(), '"open"');
+});
+
+test("where nobody waits any more the request itself is aborted", async () => {
+  const signals = [];
+  const batched = batching({ fetch: (input, init) => { signals.push(init.signal); return fetch(input, init); } });
+  const controller = new AbortController();
+  const calls = ["b", "b"].map((name) => held(batched, name, { signal: controller.signal }));
+  await arrived("b");
+  controller.abort();
+  for (const { reason } of await Promise.allSettled(calls)) assert.equal(reason.name, "AbortError");
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
+  await open("b");
+});
+
+test("what becomes of an aborted call is nobody's business any more", async () => {
+  await seen();
+  const batched = batching();
+  const controller = new AbortController();
+  // Not a stream: all results come together, when the gate is open.
+  const headers = { Accept: "application/json" };
+  const calls = [held(batched, "d", { headers }),
+    ...["/closed/1", "/moved"].map((path) => batched(api + path, { headers, signal: controller.signal }))];
+  const settled = Promise.allSettled(calls);
+  await arrived("d");
+  controller.abort();
+  await open("d");
+  assert.deepEqual((await settled).map(({ status }) => status), ["fulfilled", "rejected", "rejected"]);
+  assert.deepEqual((await seen()).sort(), ["GET /api/gate/d/arrived", BATCH, "POST /api/gate/d"]);
+});
+
+test("AbortSignal.timeout rejects with a TimeoutError", async () => {
+  const batched = batching();
+  const calls = [held(batched, "c", { signal: AbortSignal.timeout(50) }), batched(`${api}/echo/1`)];
+  await assert.rejects(calls[0], { name: "TimeoutError" });
+  await open("c");
+  assert.equal((await calls[1]).status, 200);
+});
+
+// The batch as a whole
+
+test("a 429 is waited for and repeated: nothing had run", async () => {
+  await seen();
+  const batched = batching();
+  const headers = { "X-Refuse": `${dialect} 1 1` };
+  const answers = await Promise.all([1, 2, 3].map((number) => batched(`${api}/echo/${number}`, { headers })));
+  assert.deepEqual(answers.map(({ status }) => status), [200, 200, 200]);
+  assert.deepEqual(await seen(), [BATCH, BATCH]);
+});
+
+test("a 429 that lasts is each call's own answer", async () => {
+  for (const options of [{ retries: 0 }, { maxWait: 500 }]) {
+    await seen();
+    const batched = batching(options);
+    const headers = { "X-Refuse": `${dialect} 9 1` };
+    const answers = await Promise.all([1, 2].map((number) => batched(`${api}/echo/${number}`, { headers })));
+    for (const [index, answer] of answers.entries()) {
+      assert.deepEqual([answer.status, answer.headers.get("Retry-After"), answer.url], [429, "1", `${api}/echo/${index + 1}`]);
+      assert.match((await answer.json()).errors[0].message, /rate limit/);
+    }
+    assert.deepEqual(await seen(), [BATCH]);
+  }
+});
+
+test("a batch that can never pass is sent as the calls that it was", async () => {
+  await seen();
+  const batched = batching();
+  const headers = { "X-Refuse": `${dialect} 9 never` };
+  const answers = await Promise.all([1, 2].map((number) => batched(`${api}/echo/${number}`, { headers })));
+  assert.deepEqual(answers.map(({ status }) => status), [200, 200]);
+  assert.deepEqual((await seen()).sort(), ["GET /api/echo/1", "GET /api/echo/2", BATCH]);
+});
+
+test("aborted while it waits, a batch is not sent again", async () => {
+  await seen();
+  const batched = batching();
+  const controller = new AbortController();
+  const init = { headers: { "X-Refuse": `${dialect} 9 50` }, signal: controller.signal };
+  const calls = Promise.allSettled([1, 2].map((number) => batched(`${api}/echo/${number}`, init)));
+  while (!(await seen()).includes(BATCH));
+  controller.abort();
+  for (const { reason } of await calls) assert.equal(reason.name, "AbortError");
+  assert.deepEqual(await seen(), []);
+});
+
+test("a server without a batch endpoint is noticed once and then left alone", async () => {
+  for (const path of ["nowhere", "accept", "no-json"]) {
+    await seen();
+    const batched = createBatchFetch({ url: `${api}/${path}`, base: api, dialect });
+    const both = () => Promise.all([1, 2].map(async (number) => (await batched(`${api}/echo/${number}`)).status));
+    assert.deepEqual([await both(), await both()], [[200, 200], [200, 200]]);
+    const requests = await seen();
+    assert.deepEqual([requests.length, requests.filter((request) => request.startsWith("POST")).length], [5, 1]);
+  }
+});
+
+test("more than the server takes in one batch goes out as it is", async () => {
+  const calls = Array.from({ length: 11 }, (_, index) => [`/echo/${index}`]);
+  assert.equal((await sameAsAlone(calls, { maxActions: 20 })).length, 12);
+});
+
+test("large bodies are split before they are too large for one batch", async () => {
+  const text = "x".repeat(200_000);
+  assert.deepEqual(await sameAsAlone([1, 2, 3, 4].map((number) => [`/length`, posted({ text, number })])),
+    Array(4).fill("POST /api/length"));
+  const half = "x".repeat(120_000);
+  assert.deepEqual(await sameAsAlone([1, 2, 3, 4].map((number) => [`/length`, posted({ half, number })])), [BATCH, BATCH]);
+});
+
+test("a batch by hand is sent when it is told to", async () => {
+  await seen();
+  const batch = createBatch({ url, dialect });
+  const first = batch.fetch(`${api}/echo/1`);
+  for (let number = 2; number <= 12; number++) batch.fetch(`${api}/echo/${number}`);
+  assert.deepEqual(await seen(), []);
+  const answers = await batch.send();
+  assert.equal(answers[0], await first);
+  assert.deepEqual(answers.map((answer) => new URL(answer.url).pathname),
+    Array.from({ length: 12 }, (_, index) => `/api/echo/${index + 1}`));
+  assert.deepEqual(await seen(), [BATCH, BATCH]);
+  assert.deepEqual(await batch.send(), []);
+  for (const number of [1, 2]) batch.fetch(new Request(`${api}/echo/${number}`, posted({ number })));
+  assert.deepEqual((await batch.send()).map(({ status }) => status), [200, 200]);
+  assert.deepEqual(await seen(), [BATCH]);
+  batch.fetch(`${api}/echo/1`, { signal: AbortSignal.abort() });
+  await seen();
+  await assert.rejects(batch.send(), { name: "AbortError" });
+});
+
+test("options and arguments that cannot be are TypeErrors", async () => {
+  assert.throws(() => createBatchFetch({ url: "/batch" }), TypeError);
+  assert.throws(() => createBatchFetch({ url, dialect: "jsonapi" }), /give "asana" or "plain"/);
+  assert.throws(() => createBatchFetch({ url, maxActions: 0 }), /whole number above 0/);
+  const batched = batching();
+  assert.throws(() => createBatchFetch({ url, maxActions: 2.5 }), /whole number above 0/);
+  for (const [input, init] of [["/relative"], [`${api}/x`, { method: "GET", body: "{}" }], [`${api}/x`, { headers: "x" }]]) {
+    const [through, alone] = await Promise.allSettled([batched(input, init), fetch(input, init)]);
+    assert.deepEqual([through.reason.name, alone.reason.name], ["TypeError", "TypeError"]);
+  }
+});
+
+// A network that fails: a server of this test's own, which does what no batchkit does
+
+async function onServer(answer, use) {
+  const listening = createServer(answer);
+  await new Promise((resolve) => listening.listen(0, "127.0.0.1", resolve));
+  const place = `http://127.0.0.1:${listening.address().port}`;
+  try {
+    await use(place, createBatchFetch({ url: `${place}/batch`, dialect }));
+  } finally {
+    listening.closeAllConnections();
+    await new Promise((resolve) => listening.close(resolve));
+  }
+}
+
+const line = (index) => `{"index":${index},"status_code":200,"headers":{},"body":{"data":"ü${index}"}}\n`;
+
+test("results resolve as their lines arrive, and a stream that breaks off rejects only what had not", async () => {
+  let rest, broken;
+  await onServer((request, response) => {
+    response.writeHead(200, { "Content-Type": "application/x-ndjson" });
+    const bytes = Buffer.from(line(2) + line(0));
+    // The first line, and the second up to the middle of a character.
+    const middle = bytes.lastIndexOf(0xc3) + 1;
+    response.write(bytes.subarray(0, middle));
+    rest = () => response.write(bytes.subarray(middle));
+    broken = response;
+  }, async (place, batched) => {
+    const calls = [0, 1, 2, 3].map((number) => batched(`${place}/${number}`));
+    assert.equal(await (await calls[2]).text(), '{"data":"ü2"}');
+    rest();
+    assert.equal(await (await calls[0]).text(), '{"data":"ü0"}');
+    broken.destroy();
+    for (const index of [1, 3]) await assert.rejects(calls[index], TypeError);
+  });
+});
+
+test("a stream that ends too soon, and answers that are no batch's", async () => {
+  const stream = { "Content-Type": "application/jsonl" };
+  for (const [headers, content, arrives] of [
+    [stream, line(1), [1]], [stream, line(1) + line(1), [1]], [stream, `${line(0)}{"index":9,"status_code":200}\n`, [0]],
+    [stream, "<h1>\n", []], [{}, "<h1>Sign in</h1>", []], [{}, '{"data":[', []], [{}, '{"data":[]}', []], [{}, "{}", []],
+    [{}, '{"data":[{"status_code":200,"headers":{},"body":1}]}', [0]],
+  ]) {
+    await onServer((request, response) => response.writeHead(200, headers).end(content), async (place, batched) => {
+      const settled = await Promise.allSettled([0, 1].map((number) => batched(`${place}/${number}`)));
+      assert.deepEqual(settled.flatMap(({ status }, index) => (status === "fulfilled" ? [index] : [])), arrives, content);
+      for (const { reason } of settled) assert.ok(reason === undefined || reason instanceof TypeError);
+    });
+  }
+});
+
+test("a 504 is never repeated, nor is what the network lost", async () => {
+  for (const [status, content] of [[504, "why"], [502, "why"], [500, "why"], [401, "why"], [503, ""], [204, ""]]) {
+    let requests = 0;
+    await onServer((request, response) => { requests++; response.writeHead(status).end(content); }, async (place, batched) => {
+      const answers = await Promise.all([0, 1].map((number) => batched(`${place}/${number}`, { method: "DELETE" })));
+      for (const answer of answers) assert.deepEqual([answer.status, await answer.text()], [status, content]);
+    });
+    assert.equal(requests, 1);
+  }
+  let requests = 0;
+  await onServer((request) => { requests++; request.socket.destroy(); }, async (place, batched) => {
+    const settled = await Promise.allSettled([0, 1].map((number) => batched(`${place}/${number}`, { method: "DELETE" })));
+    for (const { reason } of settled) assert.ok(reason instanceof TypeError);
+  });
+  assert.equal(requests, 1);
+});
+
+test("a batch that is redirected, to a login say, is sent as the calls that it was", async () => {
+  const requests = [];
+  await onServer((request, response) => {
+    requests.push(`${request.method} ${request.url}`);
+    response.writeHead(request.url === "/batch" ? 302 : 200, { Location: "/login" }).end();
+  }, async (place, batched) => {
+    await Promise.all([0, 1].map((number) => batched(`${place}/${number}`)));
+  });
+  assert.deepEqual(requests.sort(), ["GET /0", "GET /1", "POST /batch"]);
+});
