@@ -242,6 +242,17 @@ test("where nobody waits any more the request itself is aborted", async () => {
   await open("b");
 });
 
+test("results resolve as soon as the server has them", async () => {
+  await seen();
+  const batched = batching();
+  const slow = held(batched, "e");
+  const [quick, refused, accept] = await Promise.all(["/echo/1", "/closed/3", "/accept"].map((path) => batched(api + path)));
+  assert.deepEqual([quick.status, await refused.text(), await accept.json()], [200, '"closed 3"', "*/*"]);
+  await open("e");
+  assert.equal(await (await slow).text(), '"open"');
+  assert.deepEqual((await seen()).sort(), ["GET /api/closed/3", BATCH, "POST /api/gate/e"]);
+});
+
 test("what becomes of an aborted call is nobody's business any more", async () => {
   await seen();
   const batched = batching();
