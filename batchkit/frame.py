@@ -15,18 +15,18 @@ from starlette.types import Scope
 
 from batchkit.model import ACTION_KEY, Action, Origin
 
-__all__ = ["Frame", "frame", "host_header"]
+__all__ = ["WITHHELD", "WITHHELD_PREFIXES", "Frame", "frame", "host_header"]
 
 SCOPE_KEYS = ("type", "http_version", "scheme", "server", "client")
 # An action's own, filled in for each.
 _OWN: dict[str, Any] = dict.fromkeys(("method", "path", "raw_path", "query_string", "headers", "state", ACTION_KEY))
 
 # What describes the batch's own message or connection, and what could change what an action is.
-_WITHHELD = frozenset(
+WITHHELD = frozenset(
     b"transfer-encoding accept-encoding connection keep-alive te trailer upgrade expect range idempotency-key "
     b"x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split()
 )
-_WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-")
+WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-")
 
 
 class Frame(Struct, frozen=True, eq=False):
@@ -80,7 +80,7 @@ def frame(
         shared["app_root_path"] = scope["app_root_path"]
     shared["root_path"] = root_path
     headers = [
-        (name, value) for name, value in scope["headers"] if name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIXES)
+        (name, value) for name, value in scope["headers"] if name not in WITHHELD and not name.startswith(WITHHELD_PREFIXES)
     ]
     if in_lines:
         headers = [*(header for header in headers if header[0] != b"accept"), (b"accept", b"*/*")]

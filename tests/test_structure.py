@@ -10,14 +10,22 @@ from types import ModuleType
 import pytest
 
 import batchkit
-from batchkit import limiter, testing
+from batchkit import client, limiter, testing
 from batchkit.contrib import opentelemetry
 
 PACKAGE = Path(batchkit.__file__).parent
 
 # From the top to the bottom: a module imports only from rows below its own.
-# The limiter and all above it are wings: the core knows nothing of them.
+# The client, the limiter and all between are wings: the core knows nothing of them.
 LAYERS = [
+    ["client"],
+    ["client.builder"],
+    ["client.tasks", "client.threads"],
+    ["client.window"],
+    ["client.conversation"],
+    ["client.results"],
+    ["client.actions"],
+    ["client.server"],
     ["testing"],
     ["testing.cost_hook", "testing.parity"],
     ["testing.batches", "testing.testbed"],
@@ -90,7 +98,7 @@ def test_no_private_name_of_another_library_is_imported(name: str) -> None:
             assert not [part for part in parts if part.startswith("_") and part != "__future__"], ast.unparse(node)
 
 
-PUBLIC = [(package, name) for package in (batchkit, limiter, opentelemetry, testing) for name in package.__all__]
+PUBLIC = [(package, name) for package in (batchkit, client, limiter, opentelemetry, testing) for name in package.__all__]
 
 
 @pytest.mark.parametrize(("package", "name"), PUBLIC)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, assert_type
 
+import httpx2
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
@@ -16,6 +17,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Scope
 
 from batchkit import Action, Batch, BatchEndpoint, Result, TooManyRequests, batchable, current_action, not_batchable
+from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits, by_address
 
 # A decorated function is still the function that it was.
@@ -118,6 +120,21 @@ limiter = Limiter([Rate(60, 60, name="requests", key=by_address), Concurrency(5,
 BatchEndpoint(cost_hook=limiter)
 Limiter(asana_limits(), "redis://127.0.0.1")
 Middleware(LimitMiddleware, limiter=limiter)
+
+# The client's transports are where httpx2 takes one, and responses are its own.
+
+httpx2.Client(transport=BatchTransport(url="https://example.com/batch", dialect="plain", max_wait=10))
+httpx2.AsyncClient(transport=AsyncBatchTransport(httpx2.AsyncHTTPTransport(http2=True), url="https://example.com/batch"))
+httpx2.AsyncClient(transport=BatchTransport(url="https://example.com/batch"))  # type: ignore[arg-type]
+BatchTransport(url="https://example.com/batch", max_action=3)  # type: ignore[call-arg]
+
+
+async def by_hand() -> None:
+    async with BatchClient("https://example.com", stream=False) as client:
+        batch = client.batch()
+        batch.get("/tasks/1")
+        assert_type(await batch.send(), list[httpx2.Response])
+        assert_type(batch.send_sync(), list[httpx2.Response])
 
 
 def keywords(settings: dict[str, Any]) -> BatchEndpoint:

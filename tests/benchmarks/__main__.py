@@ -15,12 +15,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
-from tests.benchmarks import clients, growth, hostile, in_process, over_http
+from tests.benchmarks import clients, growth, hostile, in_process, over_http, transport
 from tests.benchmarks.pairs import Figure
 
 PARTS: dict[str, Callable[[int], AsyncIterator[Figure]]] = {
     "http": over_http.figures,
     "client": clients.figures,
+    "transport": transport.figures,
     "process": in_process.figures,
     "growth": growth.figures,
     "node": over_http.peers,

@@ -1,0 +1,173 @@
+"""What is said between a batch and the server, without any networking: whoever drives it does the steps that it asks for."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from batchkit.client.actions import Action
+from batchkit.client.results import Result, copy, is_refusal, read_line, read_results, response_of
+from batchkit.client.server import Server
+from batchkit.content import media_type
+
+__all__ = ["Alone", "Call", "Chunk", "Conversation", "Send", "Wait", "conversation", "fail"]
+
+# The batch endpoint is not there: another method or media type is asked for, or another place.
+ABSENT = frozenset({301, 302, 303, 307, 308, 404, 405, 415, 501})
+LINES = frozenset({"application/x-ndjson", "application/jsonl"})
+# Wildcards never choose lines; they are for a server without them, which hands this field on to its actions.
+ACCEPT_LINES = b"application/x-ndjson, application/json;q=0.9, */*;q=0.1"
+
+
+class Alone(enum.Enum):
+    """The outcome of a call that is not to travel in a batch: nothing of it has run."""
+
+    ALONE = enum.auto()
+
+
+class Call:
+    """A request that waits for its outcome: a response, the error to raise, or ``ALONE``. ``left`` is whether nobody waits any
+    more.
+    """
+
+    def __init__(self, action: Action) -> None:
+        self.action = action
+        self.outcome: httpx2.Response | Exception | Alone | None = None
+        self.left = False
+
+    def settle(self, outcome: httpx2.Response | Exception | Alone) -> None:
+        """Give the call its outcome; it keeps the first."""
+        if self.outcome is None:
+            self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send this request; the reply is its response, not yet read."""
+
+    request: httpx2.Request
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Read on; the reply is more of the content of the response that was last sent for, or None at its end."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+Conversation = Generator[Send | Chunk | Wait, Any, None]
+
+
+def conversation(calls: Sequence[Call], server: Server) -> Conversation:
+    """Send ``calls`` as one batch, and settle each as soon as it has its outcome.
+
+    Raises what the steps raise, and httpx2.RemoteProtocolError; what is not settled then has an unknown outcome: see ``fail``.
+    """
+    patience = server.max_wait
+    while True:
+        calls = [call for call in calls if not call.left]
+        if len(calls) < 2 or server.absent:
+            return _settle(calls, Alone.ALONE)
+        response: httpx2.Response = yield Send(_request([call.action for call in calls], server))
+        wait = _retry_after(response) if response.status_code == 429 else None
+        if wait is None or wait > patience:
+            break
+        yield from _content()
+        patience -= wait
+        yield Wait(wait)
+    status = response.status_code
+    if status == 200:
+        yield from _results(calls, response, server)
+    elif (status >= 500 and status not in ABSENT) or wait is not None:
+        # A proxy may have given up on a batch that runs: no one repeats that.
+        content = yield from _content()
+        for call in calls:
+            call.settle(copy(response, content, call.action.request.method))
+    elif status >= 300:
+        # Nothing ran, and it was for the batch that nothing ran.
+        server.absent = server.absent or status in ABSENT
+        _settle(calls, Alone.ALONE)
+        yield from _content()
+    else:
+        raise httpx2.RemoteProtocolError(f"A batch was answered {status}, which no batch endpoint does")
+    return None
+
+
+def fail(calls: Sequence[Call], error: Exception) -> None:
+    """Settle what is not settled: ``error`` broke off the conversation. Each call has an exception of its own, of its kind."""
+    for call in calls:
+        if call.outcome is None:
+            kind = type(error) if isinstance(error, httpx2.RequestError) else httpx2.TransportError
+            failure = kind(str(error) or type(error).__name__)
+            failure.__cause__ = error
+            call.settle(failure)
+
+
+def _settle(calls: Sequence[Call], outcome: Alone) -> None:
+    for call in calls:
+        call.settle(outcome)
+
+
+def _request(actions: Sequence[Action], server: Server) -> httpx2.Request:
+    fields, extensions = list(actions[0].fields), actions[0].request.extensions
+    # Actions see this in a plain answer, and */* in lines: only who says just that may have lines.
+    if server.stream and [value for name, value in fields if name == b"accept"] == [b"*/*"]:
+        fields = [(name, ACCEPT_LINES if name == b"accept" else value) for name, value in fields]
+    fields.append((b"content-type", b"application/json"))
+    body = b'{"data":{"actions":[%b]}}' % b",".join([action.json for action in actions])
+    return httpx2.Request("POST", server.url, headers=fields, content=body, extensions=extensions)
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    value = response.headers.get("retry-after", "")
+    return max(1.0, float(value)) if value.isascii() and value.isdecimal() else None
+
+
+def _content() -> Generator[Chunk, bytes | None, bytes]:
+    chunks = []
+    while (chunk := (yield Chunk())) is not None:
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -> Generator[Chunk, bytes | None, None]:
+    cookies = [field for field in response.headers.raw if field[0].lower() == b"set-cookie"]
+
+    def settle(call: Call, result: Result) -> None:
+        nonlocal cookies
+        action = call.action
+        if is_refusal(result, action.request.method):
+            server.refused(action.request.method, action.path)
+            call.settle(Alone.ALONE)
+        else:
+            try:
+                call.settle(response_of(result, action, response, cookies))
+            except httpx2.RemoteProtocolError as error:
+                call.settle(error)
+            else:
+                cookies = cookies if call.left else []
+
+    if media_type(response.headers.get("content-type", "").encode("latin-1"))[0] not in LINES:
+        content = yield from _content()
+        for call, result in zip(calls, read_results(content, len(calls)), strict=True):
+            settle(call, result)
+        return
+    rest = b""
+    while (chunk := (yield Chunk())) is not None:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            result = read_line(line, len(calls))
+            if calls[result.index].outcome is not None:
+                raise httpx2.RemoteProtocolError(f"The answer to a batch holds the result {result.index} twice")
+            settle(calls[result.index], result)
+    if any(call.outcome is None for call in calls):
+        raise httpx2.RemoteProtocolError("The answer to a batch was broken off before this result: its outcome is unknown")

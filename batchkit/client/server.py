@@ -1,0 +1,86 @@
+"""What is known of the server: where its batch endpoint is, how it reads actions, and what it refused so far."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+import httpx2
+
+from batchkit.settings import check_choice, check_seconds
+
+__all__ = ["Options", "Server"]
+
+MOST_REFUSED = 1000
+
+# What tells one resource from another of its kind.
+_IDENTIFIER = re.compile(rb"[^/]*[0-9][^/]*")
+
+
+class Options(TypedDict, total=False):
+    """What the transports and the builder may be told of the server's batch endpoint, and how to use it.
+
+    The first four as the server has them: ``base_path``, what actions are relative to (the parent of the batch URL);
+    ``dialect``, ``"asana"`` (the default) or ``"plain"``; ``max_actions``, of one batch (10); ``max_body_size`` of one in bytes
+    (1 MiB).
+
+    ``max_wait``: seconds that requests wait in all where the server refuses their batch for now (429 with ``Retry-After``); they
+    are answered with that 429 then (60). ``stream``: whether results are asked for one by one as they come (True). With False
+    all come with the slowest, and none is without its cookies: see ``BatchTransport``.
+    """
+
+    base_path: str | None
+    dialect: Literal["asana", "plain"]
+    max_actions: int
+    max_body_size: int
+    max_wait: float
+    stream: bool
+
+
+@dataclass(eq=False)
+class Server:
+    """One batch endpoint. Raises TypeError or ValueError for an option that it cannot be."""
+
+    url: httpx2.URL
+    base_path: str | None = None
+    dialect: Literal["asana", "plain"] = "asana"
+    max_actions: int = 10
+    max_body_size: int = 2**20
+    max_wait: float = 60.0
+    stream: bool = True
+    window: float = 0.002
+    # There is no batch endpoint.
+    absent: bool = field(init=False, default=False)
+    base: bytes = field(init=False)
+    _refused: dict[tuple[str, bytes], None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.url.scheme not in ("http", "https") or not self.url.host or self.url.query or self.url.fragment:
+            raise ValueError(f"url={str(self.url)!r}: give the URL of the batch endpoint, like 'https://example.com/batch'")
+        check_choice("dialect", self.dialect, ("asana", "plain"))
+        check_seconds("max_wait", self.max_wait)
+        check_seconds("window", self.window)
+        for name in ("max_actions", "max_body_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: give a whole number, at least 1")
+        base = self.url.raw_path.rstrip(b"/").rpartition(b"/")[0]
+        self.base = base if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
+        self.origin = (self.url.scheme, self.url.host, self.url.port)
+
+    def refuses(self, method: str, path: bytes) -> bool:
+        """Whether a request of this kind has been refused in a batch before."""
+        return bool(self._refused) and _kind(method, path) in self._refused
+
+    def refused(self, method: str, path: bytes) -> None:
+        """Remember that the server does not let requests of this kind into a batch."""
+        self._refused[_kind(method, path)] = None
+        while len(self._refused) > MOST_REFUSED:
+            # The oldest, in a copy: another thread may do the same.
+            self._refused.pop(next(iter(self._refused.copy())), None)
+
+
+def _kind(method: str, path: bytes) -> tuple[str, bytes]:
+    """The method and the shape of a path, with ``*`` for each segment that holds a digit, as identifiers do."""
+    return method, _IDENTIFIER.sub(b"*", path)
