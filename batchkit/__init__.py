@@ -16,7 +16,9 @@ time, and the answer holds one result per action, in order::
 hooks and plugins see, ``Plugin``: what a plugin is. ``BatchError`` and its kinds: ``InvalidBatch``, ``TooManyRequests`` and
 ``LimiterUnavailable``; a cost hook raises the second to refuse a batch.
 
-``batchkit.limiter`` is a limiter that charges a batch as a whole; ``batchkit.testing`` is for the tests of an app.
+Beside it: ``batchkit.limiter`` charges a batch as a whole, ``batchkit.testing`` is for the tests of an app, ``batchkit.openapi``
+describes the endpoint, ``batchkit.contrib.opentelemetry`` traces and counts, ``batchkit.client`` is a client that batches by
+itself.
 """
 
 from batchkit import installation  # noqa: F401  first, as what follows may not fail before it is used
