@@ -22,11 +22,12 @@ from tests.servers import serving
 from tests.trackers import Wire
 
 SPELLED = b'{"big":12345678901234567890,"one":1.00,"text":"\\u00e9 \\\\"}'
+SHOWN = ("authorization", "x-team", "cache-control", "pragma")
 
 
 async def echo(request: Request) -> Response:
     """What arrived of the request."""
-    fields = {name: value for name, value in request.headers.items() if name in ("authorization", "x-team")}
+    fields = {name: value for name, value in request.headers.items() if name in SHOWN}
     content = {"method": request.method, "path": request.url.path, "query": sorted(request.query_params.multi_items())}
     return JSONResponse(content | {"headers": fields, "body": (await request.body()).decode("latin-1")})
 
@@ -82,6 +83,15 @@ class Creation:
 
     def __init__(self) -> None:
         self.count = 0
+        self.asked: Counter[str] = Counter()
+
+    async def once(self, request: Request) -> Response:
+        """What is gone when it is asked for again: a redirect of this status, or a refusal in other words than a batch's."""
+        self.asked[request.url.path] += 1
+        if self.asked[request.url.path] > 1:
+            return Response(status_code=410)
+        status = request.path_params["status"]
+        return JSONResponse({"errors": []}, 400) if status == 400 else RedirectResponse("/api/echo/went", status)
 
     async def create(self, request: Request) -> Response:
         self.count += 1
@@ -136,6 +146,7 @@ def host(dialect: Literal["asana", "plain"]) -> Wire:
         Route("/create", creation.create, methods=["POST"]),
         Route("/created", creation.created),
         Route("/leave", leave, methods=["POST"]),
+        Route("/once/{name}/{status:int}", creation.once, methods=["GET", "POST", "PUT"]),
     ]
 
     async def seen(request: Request) -> Response:

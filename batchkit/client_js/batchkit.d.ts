@@ -24,6 +24,8 @@ export interface BatchFetchOptions {
  * it is: bodies that are no JSON objects, other origins, `keepalive`, `integrity`, fields such as `Range` or `If-Match` …
  * So does a lone call, one whose route the server keeps out of batches, and any where there is no batch endpoint.
  *
+ * A batch of GETs and HEADs is answered as its results come; an action that ends after the first then loses its cookies.
+ *
  * Three things differ: what a batch answers goes by the browser's HTTP cache; of a JSON answer the Content-Type is
  * `application/json`, whatever it was, and that of a HEAD is not told; an empty body with a status that could have one is `{}`.
  *

@@ -7,7 +7,7 @@
 function post(fetch, url, body, headers, init) {
   const fields = new Headers(headers);
   fields.set("Content-Type", "application/json");
-  return fetch(url, { ...init, method: "POST", headers: fields, body, redirect: "manual", cache: "no-store" });
+  return fetch(url, { ...init, method: "POST", headers: fields, body, redirect: "manual" });
 }
 
 /** The results in the text of a batch's answer, in order. Throws SyntaxError where it is none. */
@@ -276,7 +276,9 @@ class Batcher {
         const { headers, ...init } = batch[0].init;
         const body = `{"data":{"actions":[${batch.map(({ action }) => action).join(",")}]}}`;
         const fields = new Headers(headers);
-        if ((fields.get("Accept") ?? "*/*") === "*/*") fields.set("Accept", STREAM);
+        // A stream has no place for the cookies of an action that ends after its header has gone out.
+        const reads = batch.every(({ request }) => SAFE.includes(request.method));
+        if (reads && (fields.get("Accept") ?? "*/*") === "*/*") fields.set("Accept", STREAM);
         const answer = await post(this.#fetch, this.#url.href, body, fields, { ...init, signal: controller.signal });
         if (answer.status === 200) return await this.#deliver(answer, batch, missing);
         const wait = answer.status === 429 ? secondsToWait(answer.headers.get("Retry-After")) : null;
@@ -316,7 +318,7 @@ class Batcher {
 
   #settle(call, result) {
     const { method, url } = call.request;
-    const refusal = result.status === 400 ? refusalIn(result.body) : null;
+    const refusal = result.status === 400 ? refusalIn(result) : null;
     if (refusal !== null) {
       // It is no action, and did not run.
       if (refusal.includes("cannot be used in a batch request")) this.#remember(method, url);
@@ -333,18 +335,26 @@ class Batcher {
     if (this.#refused.size > MOST_REFUSED) this.#refused.delete(this.#refused.values().next().value);
   }
 
-  /** Follow a redirect, as fetch does: where it says to go on with a GET, what was sent has run; else it is sent again. */
-  #follow(call, status, location) {
+  /** Follow a redirect, as fetch does: some go on with a GET, the others with what was sent. */
+  async #follow(call, status, location) {
     const { request, init } = call;
-    const done = status === 303 ? !SAFE.includes(request.method) : status < 303 && request.method === "POST";
-    if (!done) return this.#alone(call);
-    return call.tryTo(() => {
+    const { method } = request;
+    try {
       const url = new URL(location, request.url);
       const headers = new Headers(init.headers);
       if (url.origin !== this.#url.origin) headers.delete("Authorization");
-      this.#fetch(url.href, { ...init, headers, signal: request.signal }).then((response) =>
-        call.answer(Object.defineProperty(response, "redirected", { value: true })), call.fail);
-    });
+      const next = { ...init, headers, signal: request.signal };
+      const read = status === 303 ? !SAFE.includes(method) : status < 303 && method === "POST";
+      if (!read) {
+        const type = request.headers.get("Content-Type");
+        if (type !== null) headers.set("Content-Type", type);
+        Object.assign(next, { method, body: SAFE.includes(method) ? undefined : (await request.text()) || undefined });
+      }
+      const response = await this.#fetch(url.href, next);
+      call.answer(Object.defineProperty(response, "redirected", { value: true }));
+    } catch (error) {
+      call.fail(error);
+    }
   }
 }
 
@@ -463,10 +473,11 @@ async function* resultsOf(answer) {
 }
 
 /** What a batch endpoint says of an action that it did not run; null where the answer is the handler's own. */
-function refusalIn(body) {
+function refusalIn({ index, body }) {
   try {
     const messages = JSON.parse(body).errors.map(({ message }) => message);
-    return messages.every((message) => /^data\.actions\[\d+\]/.test(message)) ? messages.join() : null;
+    const itsOwn = messages.length > 0 && messages.every((message) => message.startsWith(`data.actions[${index}]`));
+    return itsOwn ? messages.join() : null;
   } catch {
     return null;
   }

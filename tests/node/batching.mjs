@@ -181,6 +181,36 @@ test("what the server keeps out of batches is sent normally, and remembered", as
   assert.deepEqual(await seen(), [BATCH, "GET /api/closed/1", "GET /api/closed/2", BATCH]);
 });
 
+test("what has run is not sent again", async () => {
+  const batched = batching();
+  const twice = (path, init) => Promise.all([batched(api + path, init), batched(`${api}/echo/1`)]);
+  for (const [method, status] of [["GET", 301], ["GET", 302], ["GET", 303], ["GET", 307], ["PUT", 302], ["PUT", 307], ["POST", 308]]) {
+    const init = method === "GET" ? {} : posted({ name: "kept" }, { method });
+    const [answer] = await twice(`/once/${method}/${status}`, init);
+    assert.deepEqual([answer.status, answer.url, answer.redirected], [200, `${api}/echo/went`, true]);
+    const went = await answer.json();
+    assert.equal(went.method, method);
+    if (method !== "GET") assert.equal(went.body, dataOf({ name: "kept" }));
+  }
+  const [refused] = await twice("/once/POST/400", posted({}));
+  assert.deepEqual([refused.status, await refused.json()], [400, { errors: [] }]);
+});
+
+test("only reads are asked for as a stream, and no field is added for the cache", async () => {
+  const asked = [];
+  const listening = (...[url, init]) => {
+    asked.push(new Headers(init.headers).get("Accept"));
+    return fetch(url, init);
+  };
+  const batched = batching({ fetch: listening });
+  const [{ headers }] = await Promise.all([1, 2].map(async (number) => (await batched(`${api}/echo/${number}`)).json()));
+  await Promise.all([batched(`${api}/echo/1`), batched(`${api}/echo/2`, posted({}))]);
+  assert.equal(asked.length, 2);
+  assert.match(asked[0], /ndjson/);
+  assert.equal(asked[1], null);
+  assert.deepEqual([headers["cache-control"], headers.pragma], [undefined, undefined]);
+});
+
 test("redirects are followed as fetch follows them", async () => {
   const calls = [["/moved"], ["/echo/1"], ["/moved", posted({ name: "kept" })], ["/elsewhere", { redirect: "follow" }]];
   await sameAsAlone(calls);
