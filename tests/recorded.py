@@ -77,7 +77,7 @@ class Recorded:
         routes = [
             Route("/tasks/{gid}", task, methods=METHODS),
             Route("/slow", slow),
-            Route("/login", log_in),
+            Route("/login", log_in, methods=["GET", "POST"]),
             Route("/overdue", overdue),
             Route("/big", big),
             Route("/closed/{gid}", closed),

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -306,6 +307,17 @@ async def test_cookies_of_actions_come_to_the_clients_jar(server: Recorded) -> N
     async with client_of(server, stream=False) as client:
         await at_once(client, "/tasks/1", "/login")
         assert client.cookies["session"] == "1"
+
+
+async def test_a_batch_that_writes_is_no_stream_and_keeps_its_cookies(server: Recorded) -> None:
+    """A stream's header goes out with its first line, before the cookies of an action that ends later."""
+    asked: list[bytes] = []
+    server.answer = lambda scope: asked.append(dict(scope["headers"])[b"accept"])
+    async with client_of(server) as client, anyio.create_task_group() as group:
+        group.start_soon(partial(client.post, "/login", json={"data": {}}))
+        group.start_soon(client.get, "/tasks/1")
+    assert (asked, server.seen) == ([b"*/*"], [("POST", "/batch")])
+    assert client.cookies["session"] == "1"
 
 
 # Who is cancelled

@@ -26,8 +26,8 @@ class Options(TypedDict, total=False):
     (1 MiB).
 
     ``max_wait``: seconds that requests wait in all where the server refuses their batch for now (429 with ``Retry-After``); they
-    are answered with that 429 then (60). ``stream``: whether results are asked for one by one as they come (True). With False
-    all come with the slowest, and none is without its cookies: see ``BatchTransport``.
+    are answered with that 429 then (60). ``stream``: whether results of GETs and HEADs are asked for one by one as they come
+    (True). With False all come with the slowest, and none is without its cookies: see ``BatchTransport``.
     """
 
     base_path: str | None

@@ -100,8 +100,9 @@ class BatchTransport(httpx2.BaseTransport):
     (``result_headers="*"`` there shows all), besides ``content-type``, ``content-length``, ``date`` and ``server``; that of a
     HEAD says neither type nor length. JSON is ``application/json``, whatever kind of JSON it was, and in a streamed answer it has
     no spaces between its tokens; an empty answer is ``{}``, but for HEAD, 204, 304 and redirects; text without a content type is
-    a JSON string. Cookies that actions set come with the first response of their batch, and so into the client's jar; those of
-    an action that ends after a streamed answer has begun are lost, unless ``stream=False``.
+    a JSON string. Cookies that actions set come with the first response of their batch, and so into the client's jar. Only
+    batches of GETs and HEADs are streamed, as an action that ends after a stream has begun loses its cookies, and with
+    ``stream=False`` none is.
 
     **What goes wrong**: an action that is overdue is a 504, and is never repeated, as nobody knows whether it took effect. An
     answer that breaks off raises for what had not arrived, and only there. A batch that is refused for now (429 with
