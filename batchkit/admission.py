@@ -37,6 +37,10 @@ def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[objec
 FREE = nullcontext()
 
 
+class WrongHook(TypeError):
+    """A cost hook is not written as one: no limiter is out of reach, and nothing is let through for it."""
+
+
 class Charged:
     """A context around what ``charge`` charges: it has ``timeout`` seconds for its answer.
 
@@ -64,10 +68,10 @@ class Charged:
                 await charging.__aenter__()
                 self._context = charging
             elif not isawaitable(charging):
-                raise TypeError(f"cost_hook returned {type(charging).__name__}: write it with async def")
+                raise WrongHook(f"cost_hook returned {type(charging).__name__}: write it with async def")
             elif (value := await charging) is not None:
                 # Who returns False means to refuse.
-                raise TypeError(f"cost_hook returned {type(value).__name__}: raise TooManyRequests to refuse, or return nothing")
+                raise WrongHook(f"cost_hook returned {type(value).__name__}: raise TooManyRequests to refuse, or return nothing")
         except BaseException as error:
             late = self._close(type(error), error, error.__traceback__)
             if isinstance(error, BatchError) or not (late or isinstance(error, Exception)):
@@ -104,10 +108,11 @@ class Charged:
         return scope.__exit__(kind, error, traceback) if scope is not None else None
 
     def _failed(self, error: BaseException | None) -> None:
-        fate = "refused" if self.errors == "refuse" else "let through without a charge"
+        refuse = self.errors == "refuse" or isinstance(error, WrongHook)
+        fate = "refused" if refuse else "let through without a charge"
         reason = "failed" if error is not None else f"did not answer within {self.timeout:g} seconds"
         logger.error("The limiter %s, so %s was %s", reason, self.what(), fate, exc_info=error)
-        if self.errors == "refuse":
+        if refuse:
             raise LimiterUnavailable from None
 
 
