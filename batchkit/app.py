@@ -114,7 +114,7 @@ class BatchEndpoint(Settings):
         # First, so that no catch-all of the host can take its path.
         router.routes.insert(0, Route(prefix + path, self))
         if hasattr(router, "add_api_route"):
-            show_in_fastapi(router, path, self)
+            show_in_fastapi(router, path, self, whole=router is not app)
         self._mounted_to = app
         return app
 

@@ -167,10 +167,11 @@ def in_one_piece(settings: Settings) -> dict[str, Any]:
     return described
 
 
-def show_in_fastapi(router: Any, path: str, settings: Settings) -> None:
+def show_in_fastapi(router: Any, path: str, settings: Settings, *, whole: bool) -> None:
     """Put the batch endpoint at ``path`` of a FastAPI router into every description made of its routes, the host's own included.
 
-    FastAPI describes only routes of its own kind. This one stands behind the endpoint's, so no request comes to it.
+    FastAPI describes only routes of its own kind. This one stands behind the endpoint's, so no request comes to it. ``whole`` is
+    whether the router is that of an app; one that may be included, more than once even, has a name made by FastAPI.
     """
     named = schemas(settings)
 
@@ -184,7 +185,7 @@ def show_in_fastapi(router: Any, path: str, settings: Settings) -> None:
         content = response.pop("content", None)
         responses[status] = response if content is None else {**response, "model": _model(_name(content), named)}
     batch.__annotations__["request"] = _model(_name(described["requestBody"]["content"]), named)
-    taken = any(getattr(route, "operation_id", None) == described["operationId"] for route in router.routes)
+    taken = not whole or any(getattr(route, "operation_id", None) == described["operationId"] for route in router.routes)
     router.add_api_route(
         path,
         batch,

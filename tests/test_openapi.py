@@ -321,6 +321,18 @@ async def test_a_router_shows_it_where_it_serves_it() -> None:
     assert (result["status_code"], result["body"]) == (200, "x")
 
 
+@pytest.mark.anyio
+async def test_routers_that_are_included_have_each_a_name_of_their_own() -> None:
+    app = FastAPI()
+    for prefix in ("/one", "/two"):
+        router = APIRouter(prefix=prefix)
+        BatchEndpoint(host=app, dialect="plain").mount_to(router)
+        app.include_router(router, prefix="/v1")
+        app.include_router(router, prefix="/v2")
+    paths = (await described(app))["paths"]
+    assert len({item["post"]["operationId"] for item in paths.values()}) == len(paths) == 4
+
+
 made_up = schemathesis.openapi.from_asgi("/openapi.json", fastapi_host())
 
 
