@@ -58,8 +58,8 @@ async def create_task(request: Request) -> Json:
     homes = {thing.workspace_id for thing in (parent, *projects) if thing} | ({workspace.gid} if workspace else set())
     if not homes:
         raise HTTPException(400, "You should specify one of workspace, parent, projects")
-    if len(homes) > 1:
-        raise HTTPException(400, "workspace: Parent and projects must be in the same workspace")
+    if len(homes) > 1 or len({project.public for project in projects}) > 1:
+        raise HTTPException(400, "projects: All must be in the workspace of the parent, and all public or all private")
     values |= {"workspace_id": homes.pop(), "projects": list(dict.fromkeys(projects))}
     return await answer(request, Task(created_by_id=request.user.gid, **values), 201)
 

@@ -225,6 +225,13 @@ def test_what_is_private_is_seen_by_its_owner_alone(in_process: TestClient) -> N
     assert "Surprise party" not in in_process.get("/projects").text
     assert "Order a cake" not in task_names(in_process)
     assert in_process.post("/tasks", json={"data": {"projects": [PRIVATE]}}).status_code == 403
+    # In a public project as well, it would show its private one to all.
+    for mixed in ({"projects": [PRIVATE, LAUNCH]}, {"parent": CAKE, "projects": [LAUNCH]}):
+        refusal = in_process.post("/tasks", json={"data": mixed}, headers={"authorization": f"Bearer {OTHER_TOKEN}"})
+        assert refusal.status_code == 400
+        assert messages(refusal.content) == [
+            "projects: All must be in the workspace of the parent, and all public or all private"
+        ]
 
 
 def test_an_upload_that_breaks_off_leaves_neither_a_row_nor_half_a_file(
