@@ -23,7 +23,7 @@ def find_node() -> str:
     installed, wanted = SCRIPTS / "node_modules" / ".package-lock.json", SCRIPTS / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
         command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stderr
     return binary
 
