@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 __all__ = ["nearest", "suggesting"]
 
@@ -36,9 +36,10 @@ def suggesting(called: T) -> T:
 
 def _suggesting(function: Any, name: str | None, own: int) -> Any:
     parameters = list(inspect.signature(function).parameters.values())[own:]
-    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    known = [each.name for each in parameters if each.kind is not each.POSITIONAL_ONLY]
-    positions = len(parameters) - len(by_name) + own
+    positions = own + sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
+    unpacked = [key for each in parameters if each.kind is each.VAR_KEYWORD for key in _unpacked(function, each.name)]
+    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY] + unpacked
+    known = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)] + unpacked
 
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
@@ -52,3 +53,9 @@ def _suggesting(function: Any, name: str | None, own: int) -> Any:
         return function(*args, **keywords)
 
     return call
+
+
+def _unpacked(function: Any, name: str) -> Iterable[str]:
+    """The keys of the TypedDict that ``**name`` of a function unpacks."""
+    hint = get_type_hints(function)[name]
+    return get_type_hints(get_args(hint)[0])

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
 from batchkit.marks import Mark
-from batchkit.model import METHODS, Action, Batch
+from batchkit.model import Action, Batch
 from batchkit.routes import FULL, Entry, Found, Table, find
+from batchkit.rules import unmet
 from batchkit.schema import Validator, explain, loads
 from batchkit.settings import Settings
 
@@ -36,11 +37,13 @@ class Resolver:
         self.table = Table(router, settings, responder=routes if isinstance(routes, Starlette) else None)
 
     def log(self, base_path: str) -> None:
-        """Say what may run in a batch, once at the start; warn of an ``exclude`` that excludes nothing, as a misspelled one."""
-        leaves = list(self.table.leaves())
-        for rule in self.settings.rules:
-            if not any(rule.matches(method, entry.template) for entry in leaves for method in METHODS):
-                logger.warning("exclude: no route has the template %s", rule.template + "/*" * rule.below)
+        """Say what may run in a batch, once at the start; warn of templates that no route has, as of misspelled ones."""
+        routes = [(method, entry.template) for method, entry in self.table.methods()]
+        for sentence in unmet(self.settings.rules, routes):
+            logger.warning("exclude: %s", sentence)
+        if (unmet_by_hook := getattr(self.settings.cost_hook, "unmet", None)) is not None:
+            for sentence in unmet_by_hook(routes):
+                logger.warning("cost_hook: %s", sentence)
         may_run = [f"{method} {template}" for method, template in self.may_run()]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
         logger.info(
@@ -54,12 +57,7 @@ class Resolver:
 
     def may_run(self) -> list[tuple[str, str]]:
         """The methods and full templates of all that may run in a batch, in the order of the routes as they are now."""
-        return [
-            (method, entry.template)
-            for entry in self.table.leaves()
-            for method in METHODS
-            if method in (getattr(entry.route, "methods", None) or METHODS) and entry.verdict(method).mark is not None
-        ]
+        return [(method, entry.template) for method, entry in self.table.methods() if entry.verdict(method).mark is not None]
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""

@@ -152,6 +152,12 @@ class Table:
             else:
                 yield entry
 
+    def methods(self) -> Iterator[tuple[str, Entry]]:
+        """The entries that a request can end at, with each of their methods that an action can have."""
+        for entry in self.leaves():
+            methods = getattr(entry.route, "methods", None) or METHODS
+            yield from ((method, entry) for method in METHODS if method in methods)
+
     def candidates(self, scope: Scope) -> list[Entry]:
         """The entries, in order, that can match: all but those with another literal first segment."""
         path: str = route_path(scope) if scope["root_path"] else scope["path"]

@@ -13,9 +13,11 @@ from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 __all__ = ["ACTION", "BATCH", "Validator", "compile_schema", "explain", "loads", "outline"]
 
@@ -116,10 +118,39 @@ _StrictValidator: Any = extend(  # type: ignore[no-untyped-call]
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Validator:
-    """A validator of ``schema`` (JSON Schema 2020-12). Raises jsonschema's SchemaError where it is none."""
+    """A validator of ``schema`` (JSON Schema 2020-12).
+
+    Raises jsonschema's SchemaError where it is none, or refers to what is not in it: nothing is fetched.
+    """
     Draft202012Validator.check_schema(schema)
+    _check_references(schema)
     compiled: Validator = _StrictValidator(schema)
+    try:
+        compiled.is_valid({})
+    except RecursionError:
+        raise SchemaError("it refers to itself without end") from None
     return compiled
+
+
+def _check_references(schema: Mapping[str, Any]) -> None:
+    root = DRAFT202012.create_resource(schema)
+    schemas = [(root, EMPTY_REGISTRY.resolver_with_root(root))]
+    seen = {id(schema)}
+    for resource, resolver in schemas:
+        schemas.extend((below, resolver.in_subresource(below)) for below in resource.subresources())
+        for keyword in ("$ref", "$dynamicRef"):
+            if not isinstance(resource.contents, Mapping) or keyword not in resource.contents:
+                continue
+            reference = resource.contents[keyword]
+            try:
+                found = resolver.lookup(reference)
+            except Unresolvable:
+                raise SchemaError(f"{keyword} {reference!r} leads nowhere: put what it means below $defs") from None
+            if id(found.contents) not in seen:
+                # What no keyword leads to has not been checked yet.
+                seen.add(id(found.contents))
+                Draft202012Validator.check_schema(found.contents)
+                schemas.append((DRAFT202012.create_resource(found.contents), found.resolver))
 
 
 # Only the types of numbers matter to the two schemas above, and int() refuses more than 4,300 digits: their length will do.

@@ -19,6 +19,7 @@ from batchkit.errors import BatchError
 from batchkit.hooks import check_hook, check_plugin
 from batchkit.keywords import suggesting
 from batchkit.model import Batch
+from batchkit.rules import Rule, read_template
 
 __all__ = ["CostHook", "Plugin", "Settings"]
 
@@ -35,8 +36,9 @@ NEVER_HEADERS = frozenset(
 LIMITER_ERRORS = ("refuse", "allow")
 CHOICES = {"dialect": ("asana", "plain"), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
 
-# Besides that, a hook may be told of the endpoint (``free(endpoint)``), be a context itself, entered for the life of the app that
-# the endpoint is mounted to, and give contexts that say ``waits = False``: those are entered without a clock.
+# Besides that, a hook may be told of the endpoint (``free(endpoint)``), say at the start which routes it means that are not there
+# (``unmet(routes)``), be a context itself, entered for the life of the app that the endpoint is mounted to, and give contexts
+# that say ``waits = False``: those are entered without a clock.
 CostHook = Callable[[Batch], Awaitable[None] | AbstractAsyncContextManager[object]]
 
 
@@ -68,38 +70,7 @@ class RefusalPlugin(Protocol):
 Plugin = BatchPlugin | ActionPlugin | RefusalPlugin
 
 
-_TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
 _FIELD_NAME = re.compile(r"[\w!#$%&'+.^`|~-]+", re.ASCII)
-_CONVERTOR = re.compile(r":[^{}]*}")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One entry of ``exclude``: ``[METHOD ]template``, ``/*`` at its end for all below (contract section 2)."""
-
-    method: str | None
-    template: str
-    below: bool
-
-    @classmethod
-    def read(cls, keyword: str, text: str) -> Rule:
-        """The rule that a text stands for. Raises ValueError, naming the keyword it was given to."""
-        method, template = _template(keyword, text)
-        return cls(method, _bare(template.removesuffix("/*")), template.endswith("/*"))
-
-    def matches(self, method: str, template: str) -> bool:
-        """Whether a route with this full template is excluded for this method.
-
-        A rule for GET holds for its HEAD; convertors (``{gid:int}``) and a slash at the end make no difference.
-        """
-        if self.method not in (None, method) and (self.method, method) != ("GET", "HEAD"):
-            return False
-        template = _bare(template)
-        return template == self.template or (self.below and template.startswith(self.template + "/"))
-
-
-def _bare(template: str) -> str:
-    return _CONVERTOR.sub("}", template).rstrip("/")
 
 
 @suggesting
@@ -183,7 +154,7 @@ class Settings:
             raise TypeError(f"help={self.help!r}: give a text, or None")
         self._check_plugins()
         self.rules = tuple(Rule.read("exclude", text) for text in strings("exclude", self.exclude))
-        self.allowed = tuple(_template("allow", text) for text in strings("allow", self.allow))
+        self.allowed = tuple(read_template("allow", text) for text in strings("allow", self.allow))
         for _, template in self.allowed:
             if template.endswith("/*"):
                 raise ValueError(f"allow: {template!r}: spell out each path; '/*' would let through what nobody has looked at")
@@ -232,10 +203,3 @@ def strings(name: str, value: object) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise TypeError(f"{name}: {item!r} is not a string")
     return values
-
-
-def _template(keyword: str, text: str) -> tuple[str | None, str]:
-    match = _TEMPLATE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{keyword}: {text!r}: give a route template like 'POST /attachments' or '/users/{{gid}}'")
-    return match[1], match[2]

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit import BatchEndpoint, batchable, not_batchable
 from batchkit.marks import Mark, read_mark
-from batchkit.settings import Rule
+from batchkit.rules import Rule
 from tests.asgi import lifespan
 from tests.batches import action, batch, envelope, post
 
@@ -45,7 +45,7 @@ async def hello(request: Request) -> Response:
 
 def test_rules_of_exclude() -> None:
     def matches(method: str | None, template: str, below: bool, *request: str) -> bool:
-        return Rule(method, template, below).matches(*request)
+        return Rule("", method, template, below).matches(*request)
 
     assert matches(None, "/a", False, "GET", "/a")
     assert matches("POST", "/a", False, "POST", "/a")
@@ -152,19 +152,21 @@ async def test_the_start_says_what_may_run_and_what_excludes_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "batchkit")
-    exclude = ("POST /tasks", "/scim/*", "/misspelled")
+    exclude = ("POST /tasks", "/scim/*", "/misspelled", "/scmi/*", "POST /closed")
     routes = [
         Route("/tasks", fresh(), methods=["GET", "POST"]),
         Mount("/scim", routes=[Route("/Users", fresh())]),
         Mount("/opaque", fresh()),
-        Route("/closed", not_batchable(fresh())),
+        Route("/closed", not_batchable(fresh()), methods=["GET"]),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(Through)])
     BatchEndpoint(policy="all", exclude=exclude).mount_to(app, "/api/1.0/batch")
     async with lifespan(app):
         pass
     assert [record.getMessage() for record in caplog.records] == [
-        "exclude: no route has the template /misspelled",
+        "exclude: '/misspelled': the app has no such route",
+        "exclude: '/scmi/*': the app has no such route: did you mean '/scim/*'?",
+        "exclude: 'POST /closed': the app has no such route: did you mean 'GET /closed'?",
         "Batches go to Starlette, below /api/1.0, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
     ]
 

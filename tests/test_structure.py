@@ -48,7 +48,7 @@ LAYERS = [
     ["admission", "dispatch", "request", "resolve", "wire"],
     ["exchange", "guard", "routes"],
     ["settings"],
-    ["allow", "configuration", "dialect", "frame"],
+    ["allow", "configuration", "dialect", "frame", "rules"],
     ["cancellation", "content", "marks", "path"],
     ["hooks", "keywords", "model", "schema"],
     ["errors", "installation"],

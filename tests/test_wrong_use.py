@@ -19,8 +19,10 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from httpx2 import AsyncHTTPTransport, HTTPTransport
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -28,6 +30,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import batchkit
 from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, not_batchable
+from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
+from batchkit.client.server import Options
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
 from tests.asgi import lifespan
 from tests.batches import action, batch, envelope, post
@@ -249,6 +253,25 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(batchable, limit=5), TypeError, "batchable(limit=5): give the name of a limit"),
     (wrong(batchable, schema={"type": "objekt"}), ValueError, "batchable(schema=…): not a JSON Schema: 'objekt'"),
     (wrong(batchable, schema="object"), ValueError, "batchable(schema=…): not a JSON Schema"),
+    (
+        wrong(batchable, schema={"properties": {"a": {"$ref": "#/$defs/lost"}}}),
+        ValueError,
+        "batchable(schema=…): not a JSON Schema: $ref '#/$defs/lost' leads nowhere: put what it means below $defs",
+    ),
+    (
+        wrong(batchable, schema={"$ref": "https://example.com/task.json"}),
+        ValueError,
+        "'https://example.com/task.json' leads nowh",
+    ),
+    (wrong(batchable, schema={"allOf": [{"$dynamicRef": "#lost"}]}), ValueError, "$dynamicRef '#lost' leads nowhere"),
+    (
+        wrong(batchable, schema={"$ref": "#/components/a", "components": {"a": {"items": {"$ref": "#/components/b"}}}}),
+        ValueError,
+        "$ref '#/components/b' leads nowhere",
+    ),
+    (wrong(batchable, schema={"$ref": "#/required", "required": ["a"]}), ValueError, "['a'] is not of type 'object', 'boolean'"),
+    (wrong(batchable, schema={"$ref": "#"}), ValueError, "not a JSON Schema: it refers to itself without end"),
+    (wrong(batchable, schema={"pattern": "("}), ValueError, "'(' is not a 'regex'"),
     (wrong(batchable, "search"), TypeError, "'search' cannot be marked: give a function, an HTTPEndpoint class or an ASGI app"),
     (wrong(batchable, None), TypeError, "None cannot be marked: give a function"),
     (wrong(batchable(cost=2), 5), TypeError, "5 cannot be marked: give a function"),
@@ -317,7 +340,49 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "unexpected keyword argument 'limits': did you mean 'limiter'?",
     ),
+    # The client
+    (wrong(BatchTransport), TypeError, "missing 1 required keyword-only argument: 'url'"),
+    (
+        wrong(BatchTransport, "https://x/batch", url="https://x/batch"),
+        TypeError,
+        "transport='https://x/batch': give what sends, an httpx2",
+    ),
+    (wrong(BatchTransport, url="/batch"), ValueError, "url='/batch': give the URL of the batch endpoint, like 'https://exam"),
+    (wrong(BatchTransport, url=5), TypeError, "Invalid type for url"),
+    (
+        wrong(BatchTransport, url="https://x/batch", max_action=5),
+        TypeError,
+        "BatchTransport: unexpected keyword argument 'max_action': did you mean 'max_actions'?",
+    ),
+    (wrong(BatchTransport, None, "https://x/batch"), TypeError, "name it by its keyword: url, window, base_path, dialect"),
+    (wrong(AsyncBatchTransport, url="https://x/batch", windows=1), TypeError, "AsyncBatchTransport: unexpected keyword argument"),
+    (
+        wrong(AsyncBatchTransport, HTTPTransport(), url="https://x/batch"),
+        TypeError,
+        "HTTPTransport object>: give what sends, an httpx2.AsyncBaseTransport, or None",
+    ),
+    (wrong(BatchTransport, AsyncHTTPTransport(), url="https://x/batch"), TypeError, "give what sends, an httpx2.BaseTransport"),
+    (wrong(BatchTransport, url="https://x/batch", window="2ms"), TypeError, "window='2ms': give a number of seconds"),
+    (wrong(BatchTransport, url="https://x/batch", window=-1), ValueError, "window=-1: give a number of seconds above 0"),
+    (wrong(BatchTransport, url="https://x/batch", dialect="rest"), ValueError, "dialect='rest': give one of 'asana', 'plain'"),
+    (wrong(BatchTransport, url="https://x/batch", base_path="api"), ValueError, "base_path='api': give a path like '/api/1.0'"),
+    (wrong(BatchTransport, url="https://x/batch", base_path=1), ValueError, "base_path=1: give a path like '/api/1.0'"),
+    (wrong(BatchTransport, url="https://x/batch", max_actions=0), ValueError, "max_actions=0: give a whole number, at least 1"),
+    (wrong(BatchTransport, url="https://x/batch", max_body_size="1"), ValueError, "max_body_size='1': give a whole number"),
+    (wrong(BatchTransport, url="https://x/batch", max_wait=None), TypeError, "max_wait=None: give a number of seconds"),
+    (wrong(BatchTransport, url="https://x/batch", stream="yes"), TypeError, "stream='yes': give True or False"),
+    (wrong(BatchClient, "/api"), ValueError, "base_url='/api': give the URL of the API, like 'https://example.com/api/1.0'"),
+    (wrong(BatchClient, "https://x", url="/batch"), ValueError, "url='/batch': give the URL of the batch endpoint"),
+    (wrong(BatchClient, "https://x", "https://x/batch"), TypeError, "client='https://x/batch': give an httpx2.AsyncClient"),
+    (
+        wrong(BatchClient, "https://x", max_action=5),
+        TypeError,
+        "BatchClient: unexpected keyword argument 'max_action': did you mean",
+    ),
 ]
+
+
+ALIKE: list[tuple[Any, ...]] = [(Rate, Concurrency), (BatchTransport, AsyncBatchTransport, BatchClient)]
 
 
 @pytest.mark.parametrize(("written", "error", "says"), WRONG)
@@ -327,15 +392,20 @@ def test_what_a_person_may_write(written: Callable[[], object], error: type[Exce
     assert says in re.sub(r" at 0x\w+", "", str(raised.value))
 
 
-@pytest.mark.parametrize("function", [BatchEndpoint, batchable, Rate, Concurrency, Limiter, LimitMiddleware])
+@pytest.mark.parametrize(
+    "function",
+    [BatchEndpoint, batchable, Rate, Concurrency, Limiter, LimitMiddleware, BatchTransport, AsyncBatchTransport, BatchClient],
+)
 def test_the_table_leaves_no_argument_out(function: Callable[..., Any]) -> None:
-    # What the limits have in common is checked in one place.
-    functions = (Rate, Concurrency) if function is Concurrency else (function,)
+    # What several have in common is checked in one place.
+    functions = [each for group in ALIKE if function in group for each in group] or [function]
     written = set()
     for row, *_ in WRONG:
         if row.func in functions:
             written |= {*row.keywords, *list(signature(row.func).parameters)[: len(row.args)]}
-    assert set(signature(function).parameters) <= written
+    assert set(signature(function).parameters) - {"options"} <= written
+    if "options" in signature(function).parameters:
+        assert set(Options.__annotations__) <= written
 
 
 def test_a_checked_class_shows_its_own_signature() -> None:
@@ -390,6 +460,35 @@ async def test_a_hook_that_is_wrong_only_as_it_runs(
     assert not ran
     app = BatchEndpoint(cost_hook=cost_hook, limiter_errors="allow").mount_to(Starlette(routes=[Route("/x", runs)]))
     assert (await post(app, envelope(action("/x")))).status == allowed
+
+
+ROUTES = [Route("/tasks", endpoint), Mount("/users", routes=[Route("/{gid:int}", endpoint)])]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (Rate(5, 60, name="a", routes=["/taks"]), "a: routes: '/taks': the app has no such route: did you mean '/tasks'?"),
+        (Concurrency(5, name="a", routes=["/user/*"]), "a: routes: '/user/*': the app has no such route"),
+        (Rate(5, 60, name="a", routes=["POST /tasks"]), "'POST /tasks': the app has no such route: did you mean 'GET /tasks'?"),
+        (Rate(5, 60, name="a", methods=["GTE", "POST"]), "a: methods: 'GTE': HTTP has no such method: did you mean 'GET'?"),
+        (Rate(5, 60, name="a", routes=["GET /tasks", "/users/{gid}", "/users/*", "HEAD /tasks/"], methods=["PUT"]), None),
+    ],
+)
+async def test_a_limit_on_a_route_that_is_not_there_is_told_at_the_start(
+    limit: Rate | Concurrency, says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    limiter = Limiter([limit])
+    told = [
+        BatchEndpoint(cost_hook=limiter).mount_to(Starlette(routes=ROUTES)),
+        Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)]),
+    ]
+    for app in told:
+        caplog.clear()
+        async with lifespan(app):
+            pass
+        assert [says is not None and says in record.message for record in caplog.records] == [True] * (says is not None)
 
 
 class Hook:

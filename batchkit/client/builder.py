@@ -11,10 +11,11 @@ from anyio import create_task_group
 
 from batchkit.client.actions import action_of
 from batchkit.client.conversation import Alone, Call, Conversation, conversation, fail
-from batchkit.client.server import Options, Server
+from batchkit.client.server import Options, Server, check_url
 from batchkit.client.tasks import talk
 from batchkit.client.threads import Talk
 from batchkit.client.window import Gathering, Windows
+from batchkit.keywords import suggesting
 
 __all__ = ["Batch", "BatchClient"]
 
@@ -22,6 +23,7 @@ __all__ = ["Batch", "BatchClient"]
 THREADS = 6
 
 
+@suggesting
 class BatchClient:
     """Makes batches by hand, for asyncio, trio and synchronous code::
 
@@ -44,6 +46,9 @@ class BatchClient:
         url: httpx2.URL | str | None = None,
         **options: Unpack[Options],
     ) -> None:
+        check_url("base_url", httpx2.URL(base_url), "the API, like 'https://example.com/api/1.0'")
+        if not isinstance(client, httpx2.Client | httpx2.AsyncClient | None):
+            raise TypeError(f"client={client!r}: give an httpx2.AsyncClient or an httpx2.Client, or None")
         self._base_url = str(base_url).rstrip("/")
         self._server = Server(httpx2.URL(f"{self._base_url}/batch" if url is None else url), **options)
         self._client = client

@@ -10,7 +10,7 @@ import httpx2
 
 from batchkit.settings import check_choice, check_seconds
 
-__all__ = ["Options", "Server"]
+__all__ = ["Options", "Server", "check_url"]
 
 MOST_REFUSED = 1000
 
@@ -56,8 +56,13 @@ class Server:
     _refused: dict[tuple[str, bytes], None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.url.scheme not in ("http", "https") or not self.url.host or self.url.query or self.url.fragment:
-            raise ValueError(f"url={str(self.url)!r}: give the URL of the batch endpoint, like 'https://example.com/batch'")
+        check_url("url", self.url, "the batch endpoint, like 'https://example.com/batch'")
+        if self.base_path is not None and not (isinstance(self.base_path, str) and self.base_path[:1] in ("", "/")):
+            raise ValueError(
+                f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
+            )
+        if not isinstance(self.stream, bool):
+            raise TypeError(f"stream={self.stream!r}: give True or False")
         check_choice("dialect", self.dialect, ("asana", "plain"))
         check_seconds("max_wait", self.max_wait)
         check_seconds("window", self.window)
@@ -79,6 +84,12 @@ class Server:
         while len(self._refused) > MOST_REFUSED:
             # The oldest, in a copy: another thread may do the same.
             self._refused.pop(next(iter(self._refused.copy())), None)
+
+
+def check_url(name: str, url: httpx2.URL, meant: str) -> None:
+    """Raise ValueError where the value of ``name`` is not a whole URL without a query: that of what is ``meant``."""
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+        raise ValueError(f"{name}={str(url)!r}: give the URL of {meant}")
 
 
 def _kind(method: str, path: bytes) -> tuple[str, bytes]:

@@ -14,6 +14,7 @@ from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Conversation, Send, Wait, conversation, fail
 from batchkit.client.server import Options, Server
 from batchkit.client.window import Gathering, Windows
+from batchkit.keywords import suggesting
 
 __all__ = ["AsyncBatchTransport", "talk"]
 
@@ -66,6 +67,7 @@ class _Batch(Gathering):
         self.full.set()
 
 
+@suggesting
 class AsyncBatchTransport(httpx2.AsyncBaseTransport):
     """Requests that tasks make at the same moment travel as one batch:
     ``httpx2.AsyncClient(transport=AsyncBatchTransport(url=…))``.
@@ -82,6 +84,8 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
+        if not isinstance(transport, httpx2.AsyncBaseTransport | None):
+            raise TypeError(f"transport={transport!r}: give what sends, an httpx2.AsyncBaseTransport, or None; the URL is url=")
         self._server = Server(httpx2.URL(url), window=window, **options)
         self._transport = httpx2.AsyncHTTPTransport() if transport is None else transport
         self._windows = Windows(self._server, _Batch)

@@ -13,6 +13,7 @@ from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Chunk, Conversation, Send, Wait, conversation, fail
 from batchkit.client.server import Options, Server
 from batchkit.client.window import Gathering, Windows
+from batchkit.keywords import suggesting
 
 __all__ = ["BatchTransport", "Talk"]
 
@@ -80,6 +81,7 @@ class _Batch(Gathering):
             raise
 
 
+@suggesting
 class BatchTransport(httpx2.BaseTransport):
     """Requests that threads make at the same moment travel as one batch: ``httpx2.Client(transport=BatchTransport(url=…))``.
 
@@ -119,6 +121,8 @@ class BatchTransport(httpx2.BaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
+        if not isinstance(transport, httpx2.BaseTransport | None):
+            raise TypeError(f"transport={transport!r}: give what sends, an httpx2.BaseTransport, or None; the URL is url=")
         self._server = Server(httpx2.URL(url), window=window, **options)
         self._transport = httpx2.HTTPTransport() if transport is None else transport
         self._lock = Lock()

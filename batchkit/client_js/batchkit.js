@@ -162,13 +162,21 @@ class Batcher {
   #absent = false;
 
   constructor({ url, base = ".", dialect = "asana", maxActions = 10, window = 2, retries = 3, maxWait = 60_000,
-    fetch = globalThis.fetch }) {
+    fetch = globalThis.fetch, ...unknown } = {}) {
+    for (const name of Object.keys(unknown)) {
+      throw new TypeError(`${name}: there is no such option; give url, base, dialect, maxActions, window, retries, maxWait or fetch`);
+    }
+    if (!url) throw new TypeError(`url: ${url}: give that of the batch endpoint`);
     this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
     this.#base = bare(new URL(base, new URL(bare(this.#url), this.#url)));
     if (dialect !== "asana" && dialect !== "plain") throw new TypeError(`dialect: ${dialect}: give "asana" or "plain"`);
     if (!Number.isInteger(maxActions) || maxActions < 1) {
       throw new TypeError(`maxActions: ${maxActions}: give a whole number above 0`);
     }
+    for (const [name, value] of Object.entries({ window, retries, maxWait })) {
+      if (!(typeof value === "number" && value >= 0)) throw new TypeError(`${name}: ${value}: give a number, at least 0`);
+    }
+    if (typeof fetch !== "function") throw new TypeError(`fetch: ${fetch}: give a function`);
     this.#asana = dialect === "asana";
     this.#maxActions = maxActions;
     this.#window = window;

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import lru_cache
+from http import HTTPMethod
 from types import TracebackType
 from typing import Self
 
@@ -15,12 +16,13 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from batchkit.errors import TooManyRequests
-from batchkit.keywords import suggesting
+from batchkit.keywords import nearest, suggesting
 from batchkit.limiter.keys import COMMON, digest
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
 from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
 from batchkit.model import METHODS, Action, Batch
+from batchkit.rules import unmet
 
 __all__ = ["Admission", "Limiter"]
 
@@ -113,6 +115,13 @@ class Limiter:
         ``BatchEndpoint(cost_hook=limiter)`` says so itself; a hook of yours that asks the limiter must.
         """
         self.endpoints.append(endpoint)
+
+    def unmet(self, routes: Sequence[tuple[str, str]]) -> Iterator[str]:
+        """What to say of limits for templates or methods that ``routes``, those of the app, do not have: they limit nothing."""
+        for limit in self.limits:
+            for method in sorted(set(limit.methods or ()).difference(HTTPMethod)):
+                yield f"{limit.name}: methods: {method!r}: HTTP has no such method: {nearest(method, map(str, HTTPMethod))}"
+            yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, routes))
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()

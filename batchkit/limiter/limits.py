@@ -12,7 +12,8 @@ from starlette.requests import Request
 from batchkit.hooks import check_function
 from batchkit.keywords import suggesting
 from batchkit.limiter.keys import by_token
-from batchkit.settings import Rule, check_seconds, strings
+from batchkit.rules import Rule
+from batchkit.settings import check_seconds, strings
 
 __all__ = ["Concurrency", "Limit", "Rate"]
 

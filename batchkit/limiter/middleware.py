@@ -66,6 +66,9 @@ class LimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            if (table := self._read(scope)) is not None:
+                for sentence in self.limiter.unmet([(method, entry.template) for method, entry in table.methods()]):
+                    logger.warning("LimitMiddleware: %s", sentence)
             async with self.limiter:
                 await self.app(scope, receive, send)
             return

@@ -401,8 +401,13 @@ test("options and arguments that cannot be are TypeErrors", async () => {
   assert.throws(() => createBatchFetch({ url: "/batch" }), TypeError);
   assert.throws(() => createBatchFetch({ url, dialect: "jsonapi" }), /give "asana" or "plain"/);
   assert.throws(() => createBatchFetch({ url, maxActions: 0 }), /whole number above 0/);
-  const batched = batching();
   assert.throws(() => createBatchFetch({ url, maxActions: 2.5 }), /whole number above 0/);
+  assert.throws(() => createBatchFetch(), /url: undefined: give that of the batch endpoint/);
+  assert.throws(() => createBatchFetch({ url, maxAction: 5 }), /maxAction: there is no such option; give url, base,/);
+  assert.throws(() => createBatch({ url, retries: "2" }), /retries: 2: give a number, at least 0/);
+  assert.throws(() => createBatchFetch({ url, window: -1 }), /window: -1: give a number/);
+  assert.throws(() => createBatchFetch({ url, fetch: "fetch" }), /fetch: fetch: give a function/);
+  const batched = batching();
   for (const [input, init] of [["/relative"], [`${api}/x`, { method: "GET", body: "{}" }], [`${api}/x`, { headers: "x" }]]) {
     const [through, alone] = await Promise.allSettled([batched(input, init), fetch(input, init)]);
     assert.deepEqual([through.reason.name, alone.reason.name], ["TypeError", "TypeError"]);
