@@ -24,8 +24,9 @@ def server() -> Iterator[Recorded]:
 
 
 @contextmanager
-def client_of(server: Recorded, **options: Any) -> Iterator[httpx2.Client]:
-    transport = BatchTransport(url=server.url + "/batch", **{"window": WINDOW, **options})
+def client_of(server: Recorded, max_actions: int, **options: Any) -> Iterator[httpx2.Client]:
+    """A client whose batches are sent as soon as they are full, and no sooner, however busy the machine is."""
+    transport = BatchTransport(url=server.url + "/batch", max_actions=max_actions, **{"window": 60.0, **options})
     with httpx2.Client(transport=transport, base_url=server.url, timeout=60) as client:
         yield client
 
@@ -47,28 +48,28 @@ def at_once(client: httpx2.Client, *paths: str) -> list[Any]:
 
 def test_threads_share_a_batch(server: Recorded) -> None:
     """ "callers in several threads within the window share a batch" """
-    with client_of(server) as client:
+    with client_of(server, 10) as client:
         responses = at_once(client, *tasks(*range(10)))
     assert [response.json()["data"]["gid"] for response in responses] == [str(number) for number in range(10)]
     assert server.seen == [("POST", "/batch")]
 
 
 def test_more_than_max_actions_are_split(server: Recorded) -> None:
-    with client_of(server) as client:
+    with client_of(server, 5) as client:
         responses = at_once(client, *tasks(*range(25)))
     assert [response.json()["data"]["gid"] for response in responses] == [str(number) for number in range(25)]
-    assert server.seen == [("POST", "/batch")] * 3
+    assert server.seen == [("POST", "/batch")] * 5
 
 
 def test_a_lone_request_is_not_wrapped(server: Recorded) -> None:
-    with client_of(server) as client:
+    with client_of(server, 10, window=WINDOW) as client:
         assert client.get("/tasks/1").json() == {"data": {"gid": "1"}}
     assert server.seen == [("GET", "/tasks/1")]
 
 
 def test_a_batch_needs_no_thread_of_its_own(server: Recorded) -> None:
     """ "one leader thread sends (no background thread left behind)" """
-    with client_of(server) as client:
+    with client_of(server, 3) as client:
         before = threading.active_count()
         at_once(client, *tasks(1, 2, 3))
         assert threading.active_count() == before
@@ -84,7 +85,7 @@ def test_a_connection_is_used_again(server: Recorded) -> None:
             ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
             return response
 
-    with client_of(server, transport=Watched()) as client:
+    with client_of(server, 3, transport=Watched()) as client:
         for _ in range(3):
             at_once(client, *tasks(1, 2, 3))
     assert (server.batches, len(ports)) == (3, 1)
@@ -99,7 +100,7 @@ def test_fast_results_do_not_wait_for_a_slow_one(server: Recorded) -> None:
         if len(arrived) == 9:
             server.open.set()
 
-    with client_of(server) as client, ThreadPoolExecutor(10) as threads:
+    with client_of(server, 10) as client, ThreadPoolExecutor(10) as threads:
         list(threads.map(get, [*tasks(*range(9)), "/slow"]))
     assert arrived[-1].json() == "slow"
     assert server.seen == [("POST", "/batch")]
@@ -107,7 +108,7 @@ def test_fast_results_do_not_wait_for_a_slow_one(server: Recorded) -> None:
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_broken_off_stream_fails_only_what_had_not_arrived(end: bytes) -> None:
-    with answering(HEAD + NINE + end) as server, client_of(server) as client:
+    with answering(HEAD + NINE + end) as server, client_of(server, 10) as client:
         outcomes = at_once(client, *tasks(*range(10)))
     [failed] = [index for index, outcome in enumerate(outcomes) if type(outcome) is httpx2.RemoteProtocolError]
     assert outcomes.pop(failed).request.url.path == f"/tasks/{failed}"
@@ -115,13 +116,13 @@ def test_a_broken_off_stream_fails_only_what_had_not_arrived(end: bytes) -> None
 
 
 def test_a_batch_that_is_refused_for_now_is_sent_again() -> None:
-    with Recorded().serving(cost_hook=Charge(1)) as server, client_of(server) as client:
+    with Recorded().serving(cost_hook=Charge(1)) as server, client_of(server, 2) as client:
         assert [response.status_code for response in at_once(client, *tasks(1, 2))] == [200, 200]
     assert server.seen == [("POST", "/batch")] * 2
 
 
 def test_a_server_without_a_batch_endpoint_is_left_alone() -> None:
-    with Recorded(answer=at_batch(lambda: Response(status_code=404))).serving() as server, client_of(server) as client:
+    with Recorded(answer=at_batch(lambda: Response(status_code=404))).serving() as server, client_of(server, 2) as client:
         for _ in range(2):
             assert [response.status_code for response in at_once(client, *tasks(1, 2))] == [200, 200]
     assert server.batches == 1
@@ -142,7 +143,7 @@ def test_an_interrupted_thread_leaves_the_others_an_error(server: Recorded) -> N
         except BaseException as error:
             outcomes.append(error)
 
-    with client_of(server, transport=Interrupted()) as client:
+    with client_of(server, 3, transport=Interrupted()) as client:
         threads = [threading.Thread(target=get) for _ in range(3)]
         for thread in threads:
             thread.start()

@@ -512,11 +512,11 @@ async def test_a_hook_that_took_its_slots_in_time_is_not_bound_any_more() -> Non
             yield
 
     async def task(request: Request) -> Response:
-        await anyio.sleep(0.05)
+        await anyio.sleep(0.3)
         return Response(status_code=200)
 
     app = Starlette(routes=[Route("/tasks", task)])
-    BatchEndpoint(policy="all", cost_hook=hook, limiter_timeout=0.04).mount_to(app)
+    BatchEndpoint(policy="all", cost_hook=hook, limiter_timeout=0.25).mount_to(app)
     [result] = await batch(app, action("/tasks"))
     assert result["status_code"] == 200
 

@@ -293,7 +293,7 @@ async def test_an_overdue_action_is_504_and_the_others_keep_their_results(from_m
     if from_mark:
         app = hosting(Route("/never", batchable(timeout=0.01)(never)), Route("/hello", hello))
     else:
-        app = hosting(Route("/never", never), Route("/hello", hello), action_timeout=0.01)
+        app = hosting(Route("/never", never), Route("/hello", hello), action_timeout=0.25)
     results = await batch(app, action("/hello"), action("/never"), action("/hello"))
     assert [result["status_code"] for result in results] == [200, 504, 200]
     assert "outcome is unknown" in results[1]["body"]["errors"][0]["message"]
@@ -333,7 +333,7 @@ async def test_an_endless_stream_of_empty_chunks_meets_its_deadline() -> None:
         return StreamingResponse(endless())
 
     results = await batch(
-        hosting(Route("/stream", stream), Route("/x", hello), action_timeout=0.05), action("/stream"), action("/x")
+        hosting(Route("/stream", stream), Route("/x", hello), action_timeout=0.25), action("/stream"), action("/x")
     )
     assert [result["status_code"] for result in results] == [504, 200]
 
@@ -344,14 +344,14 @@ async def test_a_background_task_neither_delays_the_answer_nor_is_cut_by_the_dea
 
     async def later() -> None:
         await answered.wait()
-        await anyio.sleep(0.05)  # Well past the deadline of the action.
+        await anyio.sleep(0.3)  # Well past the deadline of the action.
         finished.append(True)
         raise ValueError("background failure")
 
     async def task(request: Request) -> Response:
         return PlainTextResponse("now", background=BackgroundTask(later))
 
-    app = hosting(Route("/tasks", task), action_timeout=0.01)
+    app = hosting(Route("/tasks", task), action_timeout=0.25)
     sent: list[Message] = []
     body = envelope(action("/tasks"))
     received = iter([{"type": "http.request", "body": body}])
