@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 SCRIPTS = Path(__file__).parent / "node"
 
@@ -21,10 +22,12 @@ def find_node() -> str:
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
         raise AssertionError
     installed, wanted = SCRIPTS / "node_modules" / ".package-lock.json", SCRIPTS / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
-        command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=900, check=False)
-        assert done.returncode == 0, done.stderr
+    # Several processes run the tests.
+    with FileLock(SCRIPTS / ".lock"):
+        if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
+            command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=900, check=False)
+            assert done.returncode == 0, done.stderr
     return binary
 
 

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 
+import httpx2
 import uvicorn
 from starlette.types import ASGIApp
+
+# For clients, as verify=: to make one reads the certificates of all authorities, which takes longer than many a test.
+TLS = httpx2.create_ssl_context()
 
 
 @contextmanager

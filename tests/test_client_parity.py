@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from batchkit import BatchEndpoint, batchable, current_action
 from batchkit.client import AsyncBatchTransport, BatchTransport
-from tests.servers import serving
+from tests.servers import TLS, serving
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 BASE = "/api/1.0"
@@ -217,8 +217,13 @@ def kept(response: httpx2.Response) -> dict[str, str]:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_tasks_are_answered_as_without_the_transport(server: Served, backend: str, stream: bool) -> None:
     async def compare(drawn: list[Drawn]) -> None:
-        transport = AsyncBatchTransport(url=server.batch(), dialect=server.dialect, window=WINDOW, stream=stream)
-        async with httpx2.AsyncClient(transport=transport, timeout=60) as client, httpx2.AsyncClient(timeout=60) as plain:
+        transport = AsyncBatchTransport(
+            httpx2.AsyncHTTPTransport(verify=TLS), url=server.batch(), dialect=server.dialect, window=WINDOW, stream=stream
+        )
+        async with (
+            httpx2.AsyncClient(transport=transport, timeout=60) as client,
+            httpx2.AsyncClient(timeout=60, verify=TLS) as plain,
+        ):
             answers: dict[int, httpx2.Response] = {}
 
             async def send(index: int, request: httpx2.Request) -> None:
@@ -245,8 +250,10 @@ def test_threads_are_answered_as_without_the_transport(server: Served, stream: b
     @thorough
     @many
     def run(drawn: list[Drawn]) -> None:
-        transport = BatchTransport(url=server.batch(), dialect=server.dialect, window=WINDOW, stream=stream)
-        with httpx2.Client(transport=transport, timeout=60) as client, httpx2.Client(timeout=60) as plain:
+        transport = BatchTransport(
+            httpx2.HTTPTransport(verify=TLS), url=server.batch(), dialect=server.dialect, window=WINDOW, stream=stream
+        )
+        with httpx2.Client(transport=transport, timeout=60) as client, httpx2.Client(timeout=60, verify=TLS) as plain:
             with ThreadPoolExecutor(len(drawn)) as threads:
                 answers = list(threads.map(client.send, build(client, drawn, server.url)))
             for request, through in zip(build(plain, drawn, server.url), answers, strict=True):

@@ -32,7 +32,7 @@ from batchkit.limiter import Concurrency, Limiter
 from tests.asgi import Answer, request
 from tests.batches import JSON, LINES, Headers, action, batch, envelope, lines, messages, post
 from tests.hosts import Make, everywhere
-from tests.servers import asking_for_lines, read_until, serving
+from tests.servers import TLS, asking_for_lines, read_until, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -623,7 +623,7 @@ def test_a_socket_that_is_not_read_holds_the_results_and_nothing_else() -> None:
         tracemalloc.start()
         try:
             assert left.wait(20)
-            assert httpx2.get(f"{url}/nowhere", trust_env=False).status_code == 404
+            assert httpx2.get(f"{url}/nowhere", trust_env=False, verify=TLS).status_code == 404
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -28,7 +28,7 @@ from example_app import demo_data
 from example_app.app import create_app
 from example_app.demo_data import OTHER_TOKEN, TOKEN
 from tests.redises import RedisServer
-from tests.servers import serving
+from tests.servers import TLS, serving
 from tests.trackers import official_client
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ def serving_api(app: ASGIApp) -> Iterator[str]:
 def plain_client(url: str, **headers: str) -> Iterator[httpx2.Client]:
     """A client for requests of their own."""
     fields = {"authorization": f"Bearer {TOKEN}", **headers}
-    with httpx2.Client(base_url=url, headers=fields, trust_env=False) as client:
+    with httpx2.Client(base_url=url, headers=fields, trust_env=False, verify=TLS) as client:
         yield client
 
 

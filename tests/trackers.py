@@ -19,7 +19,7 @@ from batchkit.limiter import Concurrency, Rate
 from example_app.app import create_app
 from example_app.demo_data import TOKEN
 from example_app.models import Object
-from tests.servers import serving
+from tests.servers import TLS, serving
 
 # Asana's own limits would end most tests within their first seconds.
 UNLIMITED: Sequence[Rate | Concurrency] = [Rate(1_000_000, 60, name="requests")]
@@ -59,7 +59,7 @@ class Tracker:
     def client(self, token: str = TOKEN, **headers: str) -> Iterator[httpx2.Client]:
         """A client for requests of their own."""
         fields = {"authorization": f"Bearer {token}", **headers}
-        with httpx2.Client(base_url=self.url, headers=fields, trust_env=False, timeout=60) as client:
+        with httpx2.Client(base_url=self.url, headers=fields, trust_env=False, verify=TLS, timeout=60) as client:
             yield client
 
     def official_client(self, token: str = TOKEN) -> AbstractContextManager[Any]:
@@ -105,6 +105,6 @@ def serving_tracker(
     wire = Wire(around(app) if around else app)
     with serving(wire) as url:
         # Answered when the tables are there.
-        httpx2.get(url, trust_env=False)
+        httpx2.get(url, trust_env=False, verify=TLS)
         wire.seen.clear()
         yield Tracker(f"{url}/api/1.0", database, wire)
