@@ -169,7 +169,7 @@ def test_wrong_options_are_named(make: type[BatchTransport] | type[AsyncBatchTra
 
 
 def test_the_batch_endpoint_of_the_builder() -> None:
-    with pytest.raises(ValueError, match=r"^url="):
+    with pytest.raises(ValueError, match=r"^base_url="):
         BatchClient("/api")
 
 

@@ -48,7 +48,7 @@ async def soak(url: str, batches: int) -> list[int]:
         return left
 
 
-@pytest.mark.parametrize("batches", [500, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("batches", [300, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_nothing_is_left_behind(batches: int) -> None:
     with running("uvicorn, httptools") as url:
         tasks, threads, memory = anyio.run(soak, url, batches)
