@@ -96,9 +96,10 @@ def frame(
 
 def host_header(scope: Scope) -> bytes | None:
     """The first ``Host`` field of a request: the one that Starlette routes by."""
-    for name, value in scope["headers"]:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    for name, value in headers:
         if name == b"host":
-            return bytes(value)
+            return value
     return None
 
 

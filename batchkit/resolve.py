@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
 from batchkit.marks import Mark
+from batchkit.matching import FULL
 from batchkit.model import Action, Batch
-from batchkit.routes import FULL, Entry, Found, Table, find
+from batchkit.routes import Entry, Found, Table, find
 from batchkit.rules import unmet
 from batchkit.schema import Validator, explain, loads
 from batchkit.settings import Settings

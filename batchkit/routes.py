@@ -11,19 +11,17 @@ from typing import Any
 
 from msgspec import Struct
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, compile_path
+from starlette.routing import BaseRoute, Host, Match, Mount, Router
 from starlette.types import ASGIApp, Scope
 
 from batchkit.marks import Mark, MarkedApp, read_mark
+from batchkit.matching import FULL, PARTIAL, first_segment, matcher, matches_by_path, route_path
 from batchkit.model import METHODS, Conduct
 from batchkit.settings import Settings
 
 __all__ = ["Entry", "Found", "Table", "find"]
 
 DEFAULT_MARK = Mark()
-
-# Looked up once: on the path of every action, the members of an enumeration are dear.
-FULL, PARTIAL = Match.FULL, Match.PARTIAL
 
 # Anything else that a route may lead to is an app, and may have routes of its own.
 ENDPOINTS = (FunctionType, MethodType, type, functools.partial)
@@ -49,9 +47,9 @@ class Entry:
         if isinstance(getattr(route, "original_route", route), Mount | Host):
             self.endpoint = route.app
             self.below = Table(route, table.settings, self.template, table.around, table.responder)
-        self.known = _matches_as_starlette(route)
-        segment = _first_segment(getattr(route, "path", ""))
-        self.segment = segment if self.known and segment is not None and "{" not in segment else None
+        self.match = matcher(route)
+        segment = first_segment(getattr(route, "path", "")) if matches_by_path(route) else None
+        self.segment = segment if segment is not None and "{" not in segment else None
         self.verdicts: dict[str, Verdict] = {}
         self.conduct = Conduct()
 
@@ -158,9 +156,8 @@ class Table:
             methods = getattr(entry.route, "methods", None) or METHODS
             yield from ((method, entry) for method in METHODS if method in methods)
 
-    def candidates(self, scope: Scope) -> list[Entry]:
-        """The entries, in order, that can match: all but those with another literal first segment."""
-        path: str = route_path(scope) if scope["root_path"] else scope["path"]
+    def candidates(self, path: str) -> list[Entry]:
+        """The entries, in order, that can match ``path``: all but those with another literal first segment."""
         return self._by_segment.get(path[1:].partition("/")[0], self._open)
 
 
@@ -181,8 +178,9 @@ class Found(Struct):
 def find(table: Table, scope: Scope) -> Found:
     """What Starlette's router would do with ``scope``, worked out without running anything of the host."""
     partial = None
-    for entry in table.candidates(scope):
-        match, child_scope = entry.route.matches(scope if entry.known else dict(scope))
+    path: str = route_path(scope) if scope["root_path"] else scope["path"]
+    for entry in table.candidates(path):
+        match, child_scope = entry.match(scope, path)
         if match is FULL:
             taken = (entry.route, child_scope)
             if entry.below is None or not entry.below.refresh():
@@ -194,26 +192,13 @@ def find(table: Table, scope: Scope) -> Found:
             partial, partial_scope = entry, child_scope
     if partial is not None:
         return Found(Match.PARTIAL, partial, table, scope={**scope, **partial_scope})
-    if table.router is not None and table.router.redirect_slashes and route_path(scope) != "/":
-        path: str = scope["path"]
-        other = {**scope, "path": path.rstrip("/") if path.endswith("/") else path + "/"}
-        if any(entry.route.matches(dict(other))[0] is not Match.NONE for entry in table.candidates(other)):
+    if table.router is not None and table.router.redirect_slashes and path != "/":
+        whole: str = scope["path"]
+        other = {**scope, "path": whole.rstrip("/") if whole.endswith("/") else whole + "/"}
+        path = route_path(other)
+        if any(entry.match(other, path)[0] is not Match.NONE for entry in table.candidates(path)):
             return Found(Match.NONE, None, table, redirects=True)
     return Found(Match.NONE, None, table, scope=scope)
-
-
-def route_path(scope: Scope) -> str:
-    """The path below ``root_path``: what Starlette matches routes on."""
-    path: str = scope["path"]
-    root_path: str = scope["root_path"]
-    if not root_path or not path.startswith(root_path):
-        return path
-    below = path[len(root_path) :]
-    return below if not below or below[0] == "/" else path
-
-
-def _first_segment(path: str) -> str | None:
-    return path.split("/", 2)[1] if path[:1] == "/" else None
 
 
 def _layers(route: Mount | Host) -> list[ASGIApp]:
@@ -244,10 +229,3 @@ def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Any]:
             yield from iter_route_contexts([route])
         else:
             yield route
-
-
-def _matches_as_starlette(route: BaseRoute) -> bool:
-    """Whether a route matches just by its path, as written; another class, or another pattern, is its own affair."""
-    if isinstance(route, Mount):
-        return type(route).matches is Mount.matches and route.path_regex == compile_path(route.path + "/{path:path}")[0]
-    return isinstance(route, Route) and type(route).matches is Route.matches and route.path_regex == compile_path(route.path)[0]

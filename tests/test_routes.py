@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
+from starlette.types import Scope
 
-from batchkit import BatchEndpoint, batchable
-from batchkit.routes import Table, find, route_path
+from batchkit import BatchEndpoint, batchable, matching
+from batchkit.matching import route_path
+from batchkit.routes import Table, find
 from batchkit.settings import Settings
 
 
@@ -61,17 +64,17 @@ routes: st.SearchStrategy[Any] = st.recursive(
 requested = st.lists(st.sampled_from(["a", "b", "A", "a-1", "7", "", "x"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
 
 
-def scanned(routes: list[BaseRoute], scope: dict[str, Any]) -> tuple[Match, BaseRoute | None]:
-    """What Starlette's router does, as it does it: every route in turn."""
-    partial = None
+def scanned(routes: list[BaseRoute], scope: dict[str, Any]) -> tuple[Match, BaseRoute | None, Any]:
+    """What Starlette's router does, as it does it: every route in turn. And what the first one adds to the scope."""
+    partial, adds = None, None
     for route in routes:
         match, child = route.matches(scope)
         if match is Match.FULL:
             below = getattr(route, "routes", None)
-            return scanned(below, {**scope, **child}) if below else (match, route)
+            return (*scanned(below, {**scope, **child})[:2], child) if below else (match, route, child)
         if match is Match.PARTIAL and partial is None:
-            partial = route
-    return (Match.PARTIAL, partial) if partial is not None else (Match.NONE, None)
+            partial, adds = route, child
+    return (Match.PARTIAL, partial, adds) if partial is not None else (Match.NONE, None, None)
 
 
 @given(st.lists(routes, max_size=8), requested, st.sampled_from(["GET", "POST", "DELETE"]), st.sampled_from(["", "/a", "/a/b"]))
@@ -87,8 +90,32 @@ def test_the_index_is_equal_to_the_plain_scan(table: list[BaseRoute], path: str,
     indexed = Table(Router(table), BatchEndpoint())
     indexed.refresh()
     found = find(indexed, dict(scope))
-    match, route = scanned(table, scope)
+    match, route, adds = scanned(table, scope)
     assert (found.match, found.entry.route if found.entry else None) == (match, route)
+    if found.taken:
+        assert found.taken[1] == adds
+    elif adds is not None:
+        assert found.scope is not None
+        assert adds.items() <= found.scope.items()
+
+
+def test_a_route_that_has_come_to_say_something_else_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later Starlette, or who instruments ``Route.matches``: what it says is what holds."""
+    matches = Route.matches
+    # That of this Starlette is read right.
+    assert matching.READ is matches
+
+    def says_more(route: Route, scope: Scope) -> tuple[Match, Scope]:
+        match, child = matches(route, scope)
+        return match, {**child, "more": route.path} if child else child
+
+    monkeypatch.setattr(Route, "matches", says_more)
+    assert matching._read() is None
+    table = Table(Router([Route("/tasks/{gid}", endpoint)]), Settings())
+    table.refresh()
+    taken = find(table, {"type": "http", "method": "GET", "path": "/tasks/7", "root_path": "", "headers": []}).taken
+    assert taken is not None
+    assert taken[1] == {"endpoint": endpoint, "path_params": {"gid": "7"}, "more": "/tasks/{gid}"}
 
 
 def test_routes_that_are_added_later_are_seen() -> None:

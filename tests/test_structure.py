@@ -49,7 +49,7 @@ LAYERS = [
     ["exchange", "guard", "routes"],
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
-    ["cancellation", "content", "marks", "path"],
+    ["cancellation", "content", "marks", "matching", "path"],
     ["hooks", "keywords", "model", "schema"],
     ["errors", "installation"],
 ]

@@ -16,8 +16,9 @@ from batchkit.errors import BatchError
 from batchkit.keywords import suggesting
 from batchkit.limiter.limiter import Admission, Limiter
 from batchkit.marks import Mark
+from batchkit.matching import FULL
 from batchkit.model import RUNNING, current_action
-from batchkit.routes import FULL, Found, Table, find
+from batchkit.routes import Found, Table, find
 from batchkit.settings import LIMITER_ERRORS, Settings, check_choice, check_seconds
 
 __all__ = ["LimitMiddleware"]

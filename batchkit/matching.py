@@ -1,0 +1,82 @@
+"""How one route of Starlette's matches a request: the same as its own ``matches`` says, for less where that can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from starlette.convertors import StringConvertor
+from starlette.routing import BaseRoute, Match, Mount, Route, compile_path
+from starlette.types import Scope
+
+__all__ = ["FULL", "PARTIAL", "first_segment", "matcher", "matches_by_path", "route_path"]
+
+# Looked up once: on the path of every action, the members of an enumeration are dear.
+FULL, PARTIAL, NONE = Match.FULL, Match.PARTIAL, Match.NONE
+
+Matched = tuple[Match, Scope]
+
+
+def route_path(scope: Scope) -> str:
+    """The path below ``root_path``: what Starlette matches routes on."""
+    path: str = scope["path"]
+    root_path: str = scope["root_path"]
+    if not root_path or not path.startswith(root_path):
+        return path
+    below = path[len(root_path) :]
+    return below if not below or below[0] == "/" else path
+
+
+def first_segment(path: str) -> str | None:
+    """What stands between the first two slashes of a path, None where it begins with none."""
+    return path.split("/", 2)[1] if path[:1] == "/" else None
+
+
+def matches_by_path(route: BaseRoute) -> bool:
+    """Whether a route matches just by its path, as written; another class, or another pattern, is its own affair."""
+    if isinstance(route, Mount):
+        return type(route).matches is Mount.matches and route.path_regex == compile_path(route.path + "/{path:path}")[0]
+    return isinstance(route, Route) and type(route).matches is Route.matches and route.path_regex == compile_path(route.path)[0]
+
+
+def matcher(route: BaseRoute) -> Callable[[Scope, str], Matched]:
+    """A function of a scope, and its path below ``root_path``, that says what ``route.matches(scope)`` says.
+
+    It leaves the scope as it is, whatever the route does with what it is shown.
+    """
+    if isinstance(route, Route) and type(route).matches is READ and matches_by_path(route):
+        return _reader(route)
+    if matches_by_path(route):
+        return lambda scope, path: route.matches(scope)
+    return lambda scope, path: route.matches(dict(scope))
+
+
+def _reader(route: Route) -> Callable[[Scope, str], Matched]:
+    # Most parameters are texts, which stay as they are.
+    converted = [(name, of.convert) for name, of in route.param_convertors.items() if type(of) is not StringConvertor]
+    return partial(_match, route, converted)
+
+
+def _match(route: Route, converted: Sequence[tuple[str, Callable[[str], Any]]], scope: Scope, path: str) -> Matched:
+    """``Route.matches``, less what is the same for all requests or all routes."""
+    match = route.path_regex.match(path)
+    if match is None:
+        return NONE, {}
+    params: dict[str, Any] = match.groupdict()
+    for name, convert in converted:
+        params[name] = convert(params[name])
+    if "path_params" in scope:
+        params = {**scope["path_params"], **params}
+    methods = route.methods
+    return FULL if not methods or scope["method"] in methods else PARTIAL, {"endpoint": route.endpoint, "path_params": params}
+
+
+def _read() -> object:
+    """The ``Route.matches`` that is read right here; None where a later Starlette's has come to say something else."""
+    route = Route("/a/{b:int}/{c}", _match, methods=["POST"])
+    scope = {"type": "http", "method": "GET", "path": "/r/a/7/8", "root_path": "/r", "path_params": {"d": 1}}
+    return Route.matches if route.matches({**scope}) == _reader(route)(scope, "/a/7/8") else None
+
+
+READ = _read()
