@@ -63,5 +63,7 @@ async def figures(rounds: int) -> AsyncIterator[Figure]:
     batch = cpu(posting(hosts.trivial, "/batch", BATCH), 20)
     transport = cpu(over_transport(hosts.trivial), 4)
     yield await ratio("by hand with httpx2.ASGITransport / batch", transport, batch, rounds, (">=", 7))
+    bare = cpu(grouped(hosts.trivial), 20)
+    yield await ratio("  ... / the ten in a bare task group, without JSON: no batch of tasks saves more", transport, bare, rounds)
     for name, peer in peers.available():
         yield await ratio(f"batch of {name} / batch", cpu(peer, 4), batch, rounds, (">=", 1))

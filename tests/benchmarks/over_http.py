@@ -54,6 +54,9 @@ def request(method: str, path: str, body: bytes = b"") -> bytes:
     return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method.encode(), path.encode(), head, body)
 
 
+# Requests that do no more than to call the app: for ten in one, nothing can cost less.
+LEAST = (("/in-turn", "in turn: no batch saves more"), ("/at-once", "in a task each: nor any of tasks"))
+
 BATCH = request("POST", "/batch", envelope(paths()))
 
 
@@ -150,7 +153,7 @@ async def compared(title: str, port: int, base: str, paths: list[str], rounds: i
         one, of_batch = connections[:1], server_cpu(connections, [batch])
         name = f"{len(paths)} requests one after another / batch, {title}"
         yield await ratio(name, server_cpu(one, separate), of_batch, rounds, (">=", least))
-        for path, how in (("/in-turn", "in turn: no batch saves more"), ("/at-once", "in a task each: nor any of tasks")):
+        for path, how in LEAST:
             least_cost = server_cpu(one, [request("GET", path)])
             yield await ratio(f"  ... / one that calls the app {how}", server_cpu(one, separate), least_cost, rounds)
         yield await ratio(
@@ -178,3 +181,6 @@ async def peers(rounds: int) -> AsyncIterator[Figure]:
                 await server_cpu(to_theirs, [batch], 2000)()
                 their_cost, our_cost = server_cpu(to_theirs, [batch], 200), server_cpu(to_ours, [BATCH], 200)
                 yield await ratio(f"batch of {name} / batch", their_cost, our_cost, rounds, (">=", least))
+                for path, how in LEAST:
+                    least_cost = server_cpu(to_ours[:1], [request("GET", path)], 200)
+                    yield await ratio(f"  ... / one that calls the app {how}", their_cost, least_cost, rounds)
