@@ -10,6 +10,7 @@ from inspect import isawaitable
 from types import TracebackType
 
 from anyio import CancelScope, current_time
+from starlette.exceptions import HTTPException
 
 from batchkit.errors import BatchError, LimiterUnavailable
 from batchkit.model import Batch
@@ -74,6 +75,9 @@ class Charged:
                 raise WrongHook(f"cost_hook returned {type(value).__name__}: raise TooManyRequests to refuse, or return nothing")
         except BaseException as error:
             late = self._close(type(error), error, error.__traceback__)
+            if isinstance(error, HTTPException):
+                # Who answers like a handler means to refuse.
+                error = WrongHook(f"cost_hook raised {error!r}: raise TooManyRequests to refuse")
             if isinstance(error, BatchError) or not (late or isinstance(error, Exception)):
                 raise
             self._failed(None if late else error)

@@ -27,6 +27,7 @@ from batchkit.model import Batch
 from batchkit.openapi import in_one_piece, show_in_fastapi
 from batchkit.request import ClientGone, line_type, read
 from batchkit.resolve import Resolver
+from batchkit.rules import check_template
 from batchkit.settings import Settings
 from batchkit.wire import decode, encode
 
@@ -98,6 +99,7 @@ class BatchEndpoint(Settings):
             raise RuntimeError("mount_to: this BatchEndpoint is already mounted; make a second one")
         if not isinstance(path, str) or not re.fullmatch(r"/[^?#\s]+", path):
             raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
+        check_template("mount_to", path)
         if self.allowed:
             raise ValueError(f"mount_to: allow={self.allow!r} is for other hosts: mark the routes of this one with @batchable")
         router = _router(app)

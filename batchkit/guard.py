@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from batchkit.errors import InvalidAction
 from batchkit.frame import host_header
@@ -37,9 +37,15 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             self.state = scope.get("state", {})
-            self.started()
+
+            async def tell(message: Message) -> None:
+                if message["type"] == "lifespan.startup.complete":
+                    # The app may have added routes until now.
+                    self.started()
+                await send(message)
+
             async with self.life:
-                await self.app(scope, receive, send)
+                await self.app(scope, receive, tell)
             return
         action: Action | None = scope.get(ACTION_KEY)
         hidden = False

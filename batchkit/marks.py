@@ -10,8 +10,8 @@ from typing import Any, TypeVar, overload
 
 from jsonschema.exceptions import SchemaError
 from msgspec import Struct
-from starlette.endpoints import HTTPEndpoint
-from starlette.routing import BaseRoute
+from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.keywords import suggesting
@@ -76,8 +76,8 @@ def batchable(
     """Mark a route as usable in a batch: ``@batchable`` or ``@batchable(cost=3, …)`` (contract section 2).
 
     Goes on functions, ``HTTPEndpoint`` classes (that class, not its subclasses) and their methods, FastAPI path operations,
-    ``functools.partial`` objects and mounted apps, above or below decorators that use ``functools.wraps``. A mounted app
-    comes back wrapped; everything else comes back itself.
+    ``functools.partial`` objects and mounted apps, above or below decorators that use ``functools.wraps``. A bound method, and an
+    object that takes no attributes, come back wrapped; everything else comes back itself.
 
     ``cost``: what one action counts against rate limits, in requests, at least 1. ``schema``: a JSON Schema (2020-12) that
     the action's ``data`` must meet, compiled here. ``timeout``: seconds until the action's 504, instead of the endpoint's
@@ -91,6 +91,8 @@ def batchable(
         raise ValueError(f"batchable(timeout={timeout!r}): give seconds above 0, or None for the endpoint's action_timeout")
     if limit is not None and not isinstance(limit, str):
         raise TypeError(f"batchable(limit={limit!r}): give the name of a limit")
+    if isinstance(schema, type):
+        raise TypeError(f"batchable(schema={schema!r}): give its JSON Schema, as a Pydantic model's model_json_schema()")
     try:
         validator = None if schema is None else compile_schema(schema)
     except SchemaError as error:
@@ -141,11 +143,20 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
         raise TypeError(f"{endpoint!r} cannot be marked: mark the function, below @staticmethod")
     if not callable(endpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: give a function, an HTTPEndpoint class or an ASGI app")
+    if isinstance(endpoint, Router) and hasattr(endpoint, "include_router"):
+        raise TypeError(f"{endpoint!r} cannot be marked: an app includes its routes one by one: mark its path operations")
+    if inspect.isclass(endpoint) and issubclass(endpoint, WebSocketEndpoint):
+        raise TypeError(f"{endpoint!r} cannot be marked: it answers websockets, which no batch has")
     if inspect.ismethod(endpoint):
         endpoint = functools.partial(endpoint)
-    elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
+    known = getattr(endpoint, "__dict__", {}).get(name, value)
+    if known != value:
+        raise TypeError(f"{endpoint!r} is marked already: give all keywords to one @batchable")
+    try:
+        setattr(endpoint, name, value)
+    except AttributeError:
         endpoint = MarkedApp(endpoint)
-    setattr(endpoint, name, value)
+        setattr(endpoint, name, value)
     return endpoint
 
 

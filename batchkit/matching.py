@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from starlette import routing
 from starlette.convertors import StringConvertor
 from starlette.routing import BaseRoute, Match, Mount, Route, compile_path
 from starlette.types import Scope
@@ -35,6 +36,8 @@ def first_segment(path: str) -> str | None:
 
 def matches_by_path(route: BaseRoute) -> bool:
     """Whether a route matches just by its path, as written; another class, or another pattern, is its own affair."""
+    if "matches" in vars(route):
+        return False
     if isinstance(route, Mount):
         return type(route).matches is Mount.matches and route.path_regex == compile_path(route.path + "/{path:path}")[0]
     return isinstance(route, Route) and type(route).matches is Route.matches and route.path_regex == compile_path(route.path)[0]
@@ -45,11 +48,15 @@ def matcher(route: BaseRoute) -> Callable[[Scope, str], Matched]:
 
     It leaves the scope as it is, whatever the route does with what it is shown.
     """
-    if isinstance(route, Route) and type(route).matches is READ and matches_by_path(route):
+    if not matches_by_path(route):
+        return lambda scope, path: route.matches(dict(scope))
+    if (
+        isinstance(route, Route)
+        and type(route).matches is READ
+        and route.param_convertors.keys() == route.path_regex.groupindex.keys()
+    ):
         return _reader(route)
-    if matches_by_path(route):
-        return lambda scope, path: route.matches(scope)
-    return lambda scope, path: route.matches(dict(scope))
+    return lambda scope, path: route.matches(scope)
 
 
 def _reader(route: Route) -> Callable[[Scope, str], Matched]:
@@ -60,6 +67,8 @@ def _reader(route: Route) -> Callable[[Scope, str], Matched]:
 
 def _match(route: Route, converted: Sequence[tuple[str, Callable[[str], Any]]], scope: Scope, path: str) -> Matched:
     """``Route.matches``, less what is the same for all requests or all routes."""
+    if Route.matches is not READ:
+        return route.matches(dict(scope))
     match = route.path_regex.match(path)
     if match is None:
         return NONE, {}
@@ -72,11 +81,15 @@ def _match(route: Route, converted: Sequence[tuple[str, Callable[[str], Any]]], 
     return FULL if not methods or scope["method"] in methods else PARTIAL, {"endpoint": route.endpoint, "path_params": params}
 
 
-def _read() -> object:
-    """The ``Route.matches`` that is read right here; None where a later Starlette's has come to say something else."""
+def _agrees() -> bool:
+    """Whether ``Route.matches`` is Starlette's own, and one that says what is read here; a later one's may say more."""
     route = Route("/a/{b:int}/{c}", _match, methods=["POST"])
     scope = {"type": "http", "method": "GET", "path": "/r/a/7/8", "root_path": "/r", "path_params": {"d": 1}}
-    return Route.matches if route.matches({**scope}) == _reader(route)(scope, "/a/7/8") else None
+    is_starlettes = getattr(READ, "__globals__", None) is vars(routing)
+    return is_starlettes and route.matches({**scope}) == _reader(route)(scope, "/a/7/8")
 
 
-READ = _read()
+# The ``Route.matches`` that is read instead of asked; None where there is none.
+READ: object = Route.matches
+if not _agrees():
+    READ = None

@@ -16,7 +16,7 @@ from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
 from batchkit.marks import Mark
 from batchkit.matching import FULL
-from batchkit.model import Action, Batch
+from batchkit.model import METHODS, Action, Batch
 from batchkit.routes import Entry, Found, Table, find
 from batchkit.rules import unmet
 from batchkit.schema import Validator, explain, loads
@@ -45,9 +45,14 @@ class Resolver:
         if (unmet_by_hook := getattr(self.settings.cost_hook, "unmet", None)) is not None:
             for sentence in unmet_by_hook(routes):
                 logger.warning("cost_hook: %s", sentence)
+        if self.settings.base_path is not None:
+            below = (base_path.rstrip("/") + "/", "/{")
+            if not any(template.startswith(below) for _, template in routes):
+                logger.warning("base_path=%r: the app has no route below it", base_path)
         may_run = [f"{method} {template}" for method, template in self.may_run()]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
-        logger.info(
+        logger.log(
+            logging.INFO if may_run else logging.WARNING,
             "Batches go to %s, below %s, through %s; %d routes may run: %s",
             type(self.app).__name__,
             base_path or "/",
@@ -58,7 +63,11 @@ class Resolver:
 
     def may_run(self) -> list[tuple[str, str]]:
         """The methods and full templates of all that may run in a batch, in the order of the routes as they are now."""
-        return [(method, entry.template) for method, entry in self.table.methods() if entry.verdict(method).mark is not None]
+        return [
+            (method, entry.template)
+            for method, entry in self.table.methods()
+            if method in METHODS and entry.verdict(method).mark is not None
+        ]
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""

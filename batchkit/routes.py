@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Host, Match, Mount, Router
+from starlette.routing import BaseRoute, Host, Match, Mount, Router, WebSocketRoute
 from starlette.types import ASGIApp, Scope
 
 from batchkit.marks import Mark, MarkedApp, read_mark
@@ -151,14 +151,17 @@ class Table:
                 yield entry
 
     def methods(self) -> Iterator[tuple[str, Entry]]:
-        """The entries that a request can end at, with each of their methods that an action can have."""
+        """The entries that a request can end at, with each of their methods: those of an action, where a route names none."""
         for entry in self.leaves():
-            methods = getattr(entry.route, "methods", None) or METHODS
-            yield from ((method, entry) for method in METHODS if method in methods)
+            if not isinstance(entry.route, WebSocketRoute):
+                methods = getattr(entry.route, "methods", None) or METHODS
+                yield from ((method, entry) for method in METHODS if method in methods)
+                yield from ((method, entry) for method in sorted(methods) if method not in METHODS)
 
     def candidates(self, path: str) -> list[Entry]:
         """The entries, in order, that can match ``path``: all but those with another literal first segment."""
-        return self._by_segment.get(path[1:].partition("/")[0], self._open)
+        # A pattern's $ lets one line feed pass at the end of a path.
+        return self._by_segment.get(path[1:].partition("/")[0].removesuffix("\n"), self._open)
 
 
 class Found(Struct):
@@ -225,7 +228,9 @@ def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Any]:
     """The routes with those of included routers in their places, as FastAPI's public function shows them."""
     iter_route_contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
     for route in routes:
-        if hasattr(route, "original_router") and iter_route_contexts is not None:
+        if hasattr(route, "original_router"):
+            if iter_route_contexts is None:
+                raise RuntimeError("This FastAPI does not show the routes of included routers: pip install -U fastapi")
             yield from iter_route_contexts([route])
         else:
             yield route

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-__all__ = ["Rule", "read_template", "unmet"]
+from starlette.routing import compile_path
+
+__all__ = ["Rule", "check_template", "read_template", "unmet"]
 
 _TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
+_PARAMETER = re.compile(r"{[a-zA-Z_]\w*(?::[a-zA-Z_]\w*)?}")
 _CONVERTOR = re.compile(r":[^{}]*}")
 
 
@@ -45,6 +48,16 @@ def read_template(keyword: str, text: str) -> tuple[str | None, str]:
     if match is None:
         raise ValueError(f"{keyword}: {text!r}: give a route template like 'POST /attachments' or '/users/{{gid}}'")
     return match[1], match[2]
+
+
+def check_template(keyword: str, template: str) -> None:
+    """Raise ValueError where ``template`` is none of Starlette's, but Flask's, Express's or one with a slip in it."""
+    try:
+        compile_path(template)
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f"{keyword}: {template!r}: {error}") from None
+    if re.search(r"[{}<>*]|/:", _PARAMETER.sub("", template)):
+        raise ValueError(f"{keyword}: {template!r}: write parameters as in '/tasks/{{gid}}' or '/tasks/{{gid:int}}'")
 
 
 def unmet(rules: Iterable[Rule], routes: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
 
@@ -16,8 +17,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
+from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
+from referencing.jsonschema import DRAFT202012
 
 __all__ = ["ACTION", "BATCH", "Validator", "compile_schema", "explain", "loads", "outline"]
 
@@ -117,40 +119,56 @@ _StrictValidator: Any = extend(  # type: ignore[no-untyped-call]
 )
 
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
 def compile_schema(schema: Mapping[str, Any]) -> Validator:
     """A validator of ``schema`` (JSON Schema 2020-12).
 
-    Raises jsonschema's SchemaError where it is none, or refers to what is not in it: nothing is fetched.
+    Raises jsonschema's SchemaError where it is none, or refers to what is not in it, which is not fetched, or to itself for ever.
     """
+    if isinstance(schema, Mapping):
+        schema = dict(schema)
+        if str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
+            raise SchemaError(f"$schema {schema['$schema']!r}: write it for {DIALECT}, which says some things by other keywords")
     Draft202012Validator.check_schema(schema)
     _check_references(schema)
-    compiled: Validator = _StrictValidator(schema)
-    try:
-        compiled.is_valid({})
-    except RecursionError:
-        raise SchemaError("it refers to itself without end") from None
+    compiled: Validator = _StrictValidator(schema, registry=REGISTRY)
     return compiled
 
 
 def _check_references(schema: Mapping[str, Any]) -> None:
     root = DRAFT202012.create_resource(schema)
-    schemas = [(root, EMPTY_REGISTRY.resolver_with_root(root))]
-    seen = {id(schema)}
+    schemas = [(root, REGISTRY.resolver_with_root(root))]
+    # By identity: the schemas that judge the very value that this one does.
+    judges: dict[int, set[int]] = {}
     for resource, resolver in schemas:
+        contents = resource.contents
+        if not isinstance(contents, dict) or id(contents) in judges:
+            continue
         schemas.extend((below, resolver.in_subresource(below)) for below in resource.subresources())
+        judges[id(contents)] = {id(each) for each in _in_place(contents)}
         for keyword in ("$ref", "$dynamicRef"):
-            if not isinstance(resource.contents, Mapping) or keyword not in resource.contents:
-                continue
-            reference = resource.contents[keyword]
-            try:
-                found = resolver.lookup(reference)
-            except Unresolvable:
-                raise SchemaError(f"{keyword} {reference!r} leads nowhere: put what it means below $defs") from None
-            if id(found.contents) not in seen:
+            if keyword in contents:
+                try:
+                    found = resolver.lookup(contents[keyword])
+                except Unresolvable:
+                    raise SchemaError(f"{keyword} {contents[keyword]!r} leads nowhere: put what it means below $defs") from None
                 # What no keyword leads to has not been checked yet.
-                seen.add(id(found.contents))
                 Draft202012Validator.check_schema(found.contents)
                 schemas.append((DRAFT202012.create_resource(found.contents), found.resolver))
+                judges[id(contents)].add(id(found.contents))
+    try:
+        TopologicalSorter(judges).prepare()
+    except CycleError:
+        raise SchemaError("it refers to itself without end") from None
+
+
+def _in_place(schema: Mapping[str, Any]) -> Iterator[Any]:
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        yield from schema.get(keyword, ())
+    yield from schema.get("dependentSchemas", {}).values()
+    yield from (schema[keyword] for keyword in ("not", "if", "then", "else") if keyword in schema)
 
 
 # Only the types of numbers matter to the two schemas above, and int() refuses more than 4,300 digits: their length will do.

@@ -19,7 +19,7 @@ from batchkit.errors import BatchError
 from batchkit.hooks import check_hook, check_plugin
 from batchkit.keywords import suggesting
 from batchkit.model import Batch
-from batchkit.rules import Rule, read_template
+from batchkit.rules import Rule, check_template, read_template
 
 __all__ = ["CostHook", "Plugin", "Settings"]
 
@@ -158,6 +158,7 @@ class Settings:
         for _, template in self.allowed:
             if template.endswith("/*"):
                 raise ValueError(f"allow: {template!r}: spell out each path; '/*' would let through what nobody has looked at")
+            check_template("allow", template)
         if self.allowed and (self.host is None or isinstance(self.host, Starlette | Router)):
             raise ValueError(
                 f"allow={self.allow!r}: it is for a host= whose routes cannot be read; mark those of others @batchable"

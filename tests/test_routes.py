@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.convertors import CONVERTOR_TYPES, Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
@@ -61,7 +62,9 @@ routes: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=8,
 )
-requested = st.lists(st.sampled_from(["a", "b", "A", "a-1", "7", "", "x"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
+requested = st.lists(st.sampled_from(["a", "b", "A", "a-1", "7", "", "x", "a\n", "\n"]), max_size=4).map(
+    lambda parts: "/" + "/".join(parts)
+)
 
 
 def scanned(routes: list[BaseRoute], scope: dict[str, Any]) -> tuple[Match, BaseRoute | None, Any]:
@@ -99,8 +102,15 @@ def test_the_index_is_equal_to_the_plain_scan(table: list[BaseRoute], path: str,
         assert adds.items() <= found.scope.items()
 
 
+def taken(table: Table, path: str) -> Any:
+    """What the route that ``path`` is taken to adds to the scope; None where there is no such route."""
+    table.refresh()
+    found = find(table, {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []})
+    return found.taken and found.taken[1]
+
+
 def test_a_route_that_has_come_to_say_something_else_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later Starlette, or who instruments ``Route.matches``: what it says is what holds."""
+    """A later Starlette, or who instruments ``Route.matches``, before the first batch or after: what it says is what holds."""
     matches = Route.matches
     # That of this Starlette is read right.
     assert matching.READ is matches
@@ -109,13 +119,52 @@ def test_a_route_that_has_come_to_say_something_else_is_asked_itself(monkeypatch
         match, child = matches(route, scope)
         return match, {**child, "more": route.path} if child else child
 
+    adds = {"endpoint": endpoint, "path_params": {"gid": "7"}}
+    early = Table(Router([Route("/tasks/{gid}", endpoint)]), Settings())
+    assert taken(early, "/tasks/7") == adds
     monkeypatch.setattr(Route, "matches", says_more)
-    assert matching._read() is None
-    table = Table(Router([Route("/tasks/{gid}", endpoint)]), Settings())
-    table.refresh()
-    taken = find(table, {"type": "http", "method": "GET", "path": "/tasks/7", "root_path": "", "headers": []}).taken
-    assert taken is not None
-    assert taken[1] == {"endpoint": endpoint, "path_params": {"gid": "7"}, "more": "/tasks/{gid}"}
+    late = Table(Router([Route("/tasks/{gid}", endpoint)]), Settings())
+    assert taken(early, "/tasks/7") == taken(late, "/tasks/7") == adds | {"more": "/tasks/{gid}"}
+    # Had it been there first.
+    monkeypatch.setattr(matching, "READ", says_more)
+    assert not matching._agrees()
+
+
+def test_a_route_with_a_matches_of_its_own_is_asked_itself() -> None:
+    route = Route("/tasks/{gid}", endpoint)
+    route.matches = lambda scope: (Match.NONE, {})  # type: ignore[method-assign]
+    assert taken(Table(Router([route]), Settings()), "/tasks/7") is None
+
+
+def test_a_group_of_a_convertor_is_no_parameter() -> None:
+    """Starlette fails on one, and so the request does."""
+
+    class Year(Convertor[str]):
+        regex = r"(?P<year>\d{4})-\d\d"
+
+        def convert(self, value: str) -> str:
+            return value
+
+        def to_string(self, value: str) -> str:
+            return value
+
+    register_url_convertor("month", Year())
+    try:
+        table = Table(Router([Route("/{when:month}", endpoint)]), Settings())
+        with pytest.raises(KeyError):
+            taken(table, "/2026-11")
+    finally:
+        del CONVERTOR_TYPES["month"]
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/{gid}", "/{kind}"])
+def test_a_line_feed_at_the_end_is_let_pass_as_by_starlette(path: str) -> None:
+    """The $ of a pattern does: what a limit counts must not be missed by it."""
+    route = Route(path, endpoint)
+    for requested in ("/tasks\n", "/tasks/7\n", "/tasks\n\n", "/tasks\n/7", "/\ntasks"):
+        scope: Scope = {"type": "http", "method": "GET", "path": requested, "root_path": "", "headers": []}
+        match, adds = route.matches(scope)
+        assert taken(Table(Router([route]), Settings()), requested) == (adds if match is Match.FULL else None)
 
 
 def test_routes_that_are_added_later_are_seen() -> None:

@@ -7,12 +7,13 @@ import logging
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit import BatchEndpoint, batchable, not_batchable
@@ -92,7 +93,7 @@ def test_a_mark_is_read_through_decorators_partials_and_methods() -> None:
     assert read_mark(functools.partial(three(fresh()), 1), "GET") == Mark(cost=3)
     assert read_mark(three(functools.partial(fresh(), 1)), "GET") == Mark(cost=3)
     assert read_mark(three(Methods().endpoint), "GET") == Mark(cost=3)
-    assert read_mark(batchable(three(fresh())), "GET") == Mark()
+    assert read_mark(three(three(fresh())), "GET") == Mark(cost=3)
     assert read_mark(plain, "GET") is None
     assert read_mark(None, "GET") is None
 
@@ -145,6 +146,23 @@ def test_an_object_that_cannot_carry_a_mark_comes_back_wrapped() -> None:
 
     assert read_mark(batchable(Slotted()), "GET") == Mark()
     assert read_mark(not_batchable(Slotted()), "GET") is False
+
+
+@pytest.mark.parametrize("mounted", [Starlette, FastAPI, Router])
+def test_a_mounted_app_carries_its_mark_itself(mounted: Any) -> None:
+    """Who drops what comes back has marked it all the same."""
+    app = mounted()
+    assert not_batchable(app) is app
+    assert read_mark(app, "GET") is False
+
+
+@pytest.mark.anyio
+async def test_no_websocket_is_said_to_run(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "batchkit")
+    app = Starlette(routes=[WebSocketRoute("/ws", fresh()), Route("/tasks", fresh(), methods=["POST"])])
+    async with lifespan(BatchEndpoint(policy="all").mount_to(app)):
+        pass
+    assert caplog.messages == ["Batches go to Starlette, below /, through no middleware; 1 routes may run: POST /tasks"]
 
 
 @pytest.mark.anyio

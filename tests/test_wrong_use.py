@@ -15,13 +15,15 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from httpx2 import AsyncHTTPTransport, HTTPTransport
 from starlette.applications import Starlette
-from starlette.endpoints import HTTPEndpoint
+from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,6 +35,9 @@ from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchabl
 from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
 from batchkit.client.server import Options
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
+from batchkit.limiter.memory import MemoryStore
+from batchkit.marks import Mark, read_mark
+from batchkit.routes import Table
 from tests.asgi import lifespan
 from tests.batches import action, batch, envelope, post
 
@@ -158,6 +163,16 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchEndpoint, exclude=["scim"]), ValueError, "exclude: 'scim': give a route template"),
     (wrong(BatchEndpoint, exclude=["PSOT /x"]), ValueError, "exclude: 'PSOT /x': give a route template"),
     (wrong(BatchEndpoint, allow=["/x/*"]), ValueError, "allow: '/x/*': spell out each path"),
+    (
+        wrong(BatchEndpoint, host=another_app, allow=["/x/<gid>"]),
+        ValueError,
+        "allow: '/x/<gid>': write parameters as in '/tasks/{gid",
+    ),
+    (wrong(BatchEndpoint, host=another_app, allow=["/x/:gid"]), ValueError, "allow: '/x/:gid': write parameters as"),
+    (wrong(BatchEndpoint, host=another_app, allow=["/x/{gid"]), ValueError, "allow: '/x/{gid': write parameters as"),
+    (wrong(BatchEndpoint, host=another_app, allow=["/x/*/y"]), ValueError, "allow: '/x/*/y': write parameters as"),
+    (wrong(BatchEndpoint, host=another_app, allow=["/x/{a:decimal}"]), ValueError, "Unknown path convertor 'decimal'"),
+    (wrong(BatchEndpoint, host=another_app, allow=["/x/{a}/{a}"]), ValueError, "Duplicated param name a at path /x/{a}/{a}"),
     (wrong(BatchEndpoint, allow=["x"]), ValueError, "allow: 'x': give a route template"),
     (
         wrong(BatchEndpoint, allow=["/x"]),
@@ -193,6 +208,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchEndpoint().mount_to, FastAPI), TypeError, "is no Starlette app"),
     (wrong(BatchEndpoint().mount_to, Starlette(), "batch"), ValueError, "mount_to: 'batch': give a path like '/batch'"),
     (wrong(BatchEndpoint().mount_to, Starlette(), "/"), ValueError, "mount_to: '/': give a path"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "/batch/*"), ValueError, "mount_to: '/batch/*': write parameters as"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "/{"), ValueError, "mount_to: '/{': write parameters as"),
     (wrong(BatchEndpoint().mount_to, Starlette(), ""), ValueError, "mount_to: '': give a path"),
     (wrong(BatchEndpoint().mount_to, Starlette(), "/batch?x"), ValueError, "mount_to: '/batch?x': give a path"),
     (wrong(BatchEndpoint().mount_to, Starlette(), None), ValueError, "mount_to: None: give a path"),
@@ -270,6 +287,28 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "$ref '#/components/b' leads nowhere",
     ),
     (wrong(batchable, schema={"$ref": "#/required", "required": ["a"]}), ValueError, "['a'] is not of type 'object', 'boolean'"),
+    (
+        wrong(batchable, schema={"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}}),
+        ValueError,
+        "it refers to itself without end",
+    ),
+    (
+        wrong(batchable, schema={"$schema": "http://json-schema.org/draft-07/schema#"}),
+        ValueError,
+        "$schema 'http://json-schema.org/draft-07/schema#': write it for https://json-schema.org/draft/2020-12/schema",
+    ),
+    (wrong(batchable, schema=CallableHook), TypeError, "give its JSON Schema, as a Pydantic model's model_json_schema()"),
+    (
+        wrong(batchable(cost=3), batchable(limit="x")(lambda request: None)),
+        TypeError,
+        "is marked already: give all keywords to one",
+    ),
+    (
+        wrong(batchable, APIRouter()),
+        TypeError,
+        "cannot be marked: an app includes its routes one by one: mark its path operations",
+    ),
+    (wrong(not_batchable, WebSocketEndpoint), TypeError, "cannot be marked: it answers websockets, which no batch has"),
     (wrong(batchable, schema={"$ref": "#"}), ValueError, "not a JSON Schema: it refers to itself without end"),
     (wrong(batchable, schema={"pattern": "("}), ValueError, "'(' is not a 'regex'"),
     (wrong(batchable, "search"), TypeError, "'search' cannot be marked: give a function, an HTTPEndpoint class or an ASGI app"),
@@ -300,6 +339,13 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Rate, 5, 60, name="a", key=lambda: "x"), TypeError, "it is called with the request, and takes ()"),
     (wrong(Rate, 5, 60, name="a", key=fetch), TypeError, "it is async: give a function that returns the string at once"),
     (wrong(Rate, 5, 60, name="a", methods="GET"), TypeError, "a: methods='GET': give a sequence of strings"),
+    (wrong(Rate, 5, 60, name="a", methods=[]), ValueError, "a: methods is empty, and counts nothing: give None for all"),
+    (wrong(Rate, 5, 60, name="a", routes=[]), ValueError, "a: routes is empty, and counts nothing: give None for all"),
+    (
+        wrong(Rate, 5, 60, name="a", routes=["POST /x"], methods=["GET"]),
+        ValueError,
+        "a: routes: 'POST /x': POST is none of its methods; it counts nothing",
+    ),
     (wrong(Rate, 5, 60, name="a", routes=["tasks"]), ValueError, "a: routes: 'tasks': give a route template"),
     (wrong(Concurrency, "5", name="a"), ValueError, "Concurrency('5'): give a whole number"),
     (wrong(Concurrency, 5, name="a", lease=0), ValueError, "a: lease=0: give a number of seconds above 0"),
@@ -319,6 +365,16 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Limiter, [5]), TypeError, "Limiter: 5: give Rate(…) and Concurrency(…)"),
     (wrong(Limiter, asana_limits(), "http://h"), ValueError, "store: give None for memory, or a URL that begins with redis://"),
     (wrong(Limiter, asana_limits(), 6379), TypeError, "store=6379: give None for memory, a URL like redis://127.0.0.1:6379/0"),
+    (wrong(Limiter, asana_limits(), MemoryStore), TypeError, "MemoryStore'>: give None for memory, a URL"),
+    (wrong(Limiter, asana_limits(), "redis://h:abc/0"), ValueError, "with numbers for the port and the database"),
+    (wrong(Limiter, asana_limits(), "redis://h/db"), ValueError, "with numbers for the port and the database"),
+    (wrong(Limiter, asana_limits(), prefix=5), TypeError, "Limiter: prefix=5: give a text"),
+    (wrong(asana_limits, 150), TypeError, "asana_limits: 150: name it by its keyword: per_minute, search_routes, key"),
+    (
+        wrong(asana_limits, per_min=3),
+        TypeError,
+        "asana_limits: unexpected keyword argument 'per_min': did you mean 'per_minute'?",
+    ),
     (wrong(Limiter, asana_limits(), "redis://h", prefix="{x}"), ValueError, "prefix='{x}': give a text without braces"),
     (
         wrong(Limiter, asana_limits(), url="redis://h"),
@@ -429,6 +485,10 @@ def unannotated(batch):  # type: ignore[no-untyped-def]
     return None
 
 
+async def answers_as_a_handler(batch: Batch) -> None:
+    raise HTTPException(429)
+
+
 async def wait_in_its_message(batch: Batch) -> None:
     raise TooManyRequests(30)  # type: ignore[arg-type]
 
@@ -442,6 +502,11 @@ async def wait_in_its_message(batch: Batch) -> None:
         (unannotated, "cost_hook returned NoneType: write it with async def", 503),
         # An exception of the hook's own, as of a limiter that it cannot reach.
         (wait_in_its_message, "TooManyRequests(30): give a text; a time in seconds is retry_after=", 200),
+        (
+            answers_as_a_handler,
+            "HTTPException(status_code=429, detail='Too Many Requests'): raise TooManyRequests to refuse",
+            503,
+        ),
     ],
 )
 async def test_a_hook_that_is_wrong_only_as_it_runs(
@@ -462,7 +527,19 @@ async def test_a_hook_that_is_wrong_only_as_it_runs(
     assert (await post(app, envelope(action("/x")))).status == allowed
 
 
-ROUTES = [Route("/tasks", endpoint), Mount("/users", routes=[Route("/{gid:int}", endpoint)])]
+ROUTES = [
+    Route("/tasks", endpoint),
+    Route("/dav", endpoint, methods=["PROPFIND"]),
+    Mount("/users", routes=[Route("/{gid:int}", endpoint)]),
+]
+
+
+async def warned(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is warned of at the start of ``app``."""
+    caplog.clear()
+    async with lifespan(app):
+        pass
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
 @pytest.mark.anyio
@@ -473,7 +550,8 @@ ROUTES = [Route("/tasks", endpoint), Mount("/users", routes=[Route("/{gid:int}",
         (Concurrency(5, name="a", routes=["/user/*"]), "a: routes: '/user/*': the app has no such route"),
         (Rate(5, 60, name="a", routes=["POST /tasks"]), "'POST /tasks': the app has no such route: did you mean 'GET /tasks'?"),
         (Rate(5, 60, name="a", methods=["GTE", "POST"]), "a: methods: 'GTE': HTTP has no such method: did you mean 'GET'?"),
-        (Rate(5, 60, name="a", routes=["GET /tasks", "/users/{gid}", "/users/*", "HEAD /tasks/"], methods=["PUT"]), None),
+        (Rate(5, 60, name="a", routes=["GET /tasks", "/users/{gid}", "/users/*", "HEAD /tasks/"], methods=["GET"]), None),
+        (Rate(5, 60, name="a", methods=["PROPFIND"], routes=["/dav"]), None),
     ],
 )
 async def test_a_limit_on_a_route_that_is_not_there_is_told_at_the_start(
@@ -481,15 +559,71 @@ async def test_a_limit_on_a_route_that_is_not_there_is_told_at_the_start(
 ) -> None:
     limiter = Limiter([limit])
     apps = [
-        BatchEndpoint(cost_hook=limiter).mount_to(Starlette(routes=ROUTES)),
+        BatchEndpoint(cost_hook=limiter, policy="all").mount_to(Starlette(routes=ROUTES)),
         Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)]),
     ]
     for app in apps:
-        caplog.clear()
-        async with lifespan(app):
-            pass
-        told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        told = await warned(app, caplog)
         assert [says is not None and says in sentence for sentence in told] == [True] * (says is not None)
+
+
+@pytest.mark.anyio
+async def test_what_has_no_effect_is_told_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    unmarked = BatchEndpoint().mount_to(Starlette(routes=ROUTES))
+    assert await warned(unmarked, caplog) == [
+        "Batches go to Starlette, below /, through no middleware; 0 routes may run: none, mark some with @batchable"
+    ]
+    elsewhere = BatchEndpoint(policy="all", base_path="/ap").mount_to(Starlette(routes=ROUTES))
+    assert await warned(elsewhere, caplog) == ["base_path='/ap': the app has no route below it"]
+    assert await warned(BatchEndpoint(policy="all", base_path="/users").mount_to(Starlette(routes=ROUTES)), caplog) == []
+    for cost_hook in (None, Limiter(asana_limits())):
+        apart = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+        assert await warned(BatchEndpoint(policy="all", cost_hook=cost_hook).mount_to(apart), caplog) == [
+            "LimitMiddleware: the batch endpoint at /batch does not ask this limiter, so its actions are counted one by one "
+            "as they run: give it cost_hook=limiter"
+        ]
+
+
+@pytest.mark.anyio
+async def test_routes_that_the_app_adds_as_it_starts_are_there(caplog: pytest.LogCaptureFixture) -> None:
+    @asynccontextmanager
+    async def adds(app: Starlette) -> AsyncIterator[None]:
+        app.add_route("/late", endpoint)
+        yield
+
+    limiter = Limiter([Rate(5, 60, name="a", routes=["/late"])])
+    app = Starlette(lifespan=adds, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    BatchEndpoint(policy="all", cost_hook=limiter, exclude=["/late"]).mount_to(app)
+    # Nothing but that none is left to run.
+    assert [sentence for sentence in await warned(app, caplog) if not sentence.startswith("Batches go")] == []
+
+
+def test_a_fastapi_that_hides_included_routes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, router = FastAPI(), APIRouter()
+    router.get("/x")(batchable(endpoint))
+    app.include_router(router)
+    monkeypatch.delattr("fastapi.routing.iter_route_contexts")
+    with pytest.raises(RuntimeError, match="pip install -U fastapi"):
+        Table(app.router, BatchEndpoint()).refresh()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "https://json-schema.org/draft/2020-12/schema"},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": {"a": {"$anchor": "b"}}, "$ref": "#b"},
+        {"properties": {"below": {"items": {"$ref": "#"}}}},
+        {"$dynamicAnchor": "node", "properties": {"below": {"$dynamicRef": "#node"}}},
+        {"$id": "https://example.com/a", "$defs": {"b": {"$id": "b", "type": "object"}}, "allOf": [{"$ref": "b"}]},
+        MappingProxyType({"type": "object"}),
+        True,
+    ],
+)
+def test_no_schema_that_works_is_refused(schema: Any) -> None:
+    mark = read_mark(batchable(schema=schema)(lambda request: None), "GET")
+    assert isinstance(mark, Mark)
+    assert mark.schema is not None
+    mark.schema.is_valid({"below": [{"below": []}]})
 
 
 class Hook:

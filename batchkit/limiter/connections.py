@@ -7,6 +7,7 @@ which is opened here for the life of the app.
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -70,6 +71,13 @@ class Connections:
         scheme = SCHEMES.get(urlsplit(url).scheme)
         if scheme is None:
             raise ValueError("store: give None for memory, or a URL that begins with redis://, rediss:// or valkey://")
+        try:
+            well_formed = urlsplit(url).port != 0 and re.fullmatch(r"/?[0-9]*", urlsplit(url).path)
+        except ValueError:
+            well_formed = None
+        if not well_formed:
+            # Without it: it may hold a password.
+            raise ValueError("store: give a URL like redis://127.0.0.1:6379/0, with numbers for the port and the database")
         self.url = scheme + url[url.index(":") :]
         # By itself coredis would take a certificate for any host.
         self.tls = scheme == "rediss" and "ssl_" not in url

@@ -30,6 +30,9 @@ logger = logging.getLogger("batchkit")
 
 LONGEST_KEY = 64
 
+# What a Store has.
+STORES = ("open", "admit", "hold", "waits")
+
 Key = Callable[[Request], str]
 
 
@@ -60,12 +63,14 @@ class Limiter:
         names = [limit.name for limit in self.limits]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"Limiter: {', '.join(names) or 'no limits'}: give limits, each with a name of its own")
+        if not isinstance(prefix, str):
+            raise TypeError(f"Limiter: prefix={prefix!r}: give a text")
         if isinstance(store, str):
             # Only who asks for it needs the extra.
             from batchkit.limiter.redis import RedisStore
 
             store = RedisStore(store, prefix=prefix)
-        elif store is not None and not all(hasattr(store, name) for name in ("open", "admit", "hold", "waits")):
+        elif store is not None and (isinstance(store, type) or not all(hasattr(store, name) for name in STORES)):
             raise TypeError(f"Limiter: store={store!r}: give None for memory, a URL like redis://127.0.0.1:6379/0, or a Store")
         self.store: Store = MemoryStore() if store is None else store
         self.endpoints: list[object] = []
@@ -119,7 +124,7 @@ class Limiter:
     def unmet(self, routes: Sequence[tuple[str, str]]) -> Iterator[str]:
         """What to say of limits for templates or methods that ``routes``, those of the app, do not have: they limit nothing."""
         for limit in self.limits:
-            for method in sorted(set(limit.methods or ()).difference(HTTPMethod)):
+            for method in sorted(set(limit.methods or ()).difference(HTTPMethod, (method for method, _ in routes))):
                 yield f"{limit.name}: methods: {method!r}: HTTP has no such method: {nearest(method, map(str, HTTPMethod))}"
             yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, routes))
 

@@ -61,6 +61,14 @@ class Limit:
         if self.routes is not None:
             rules = tuple(Rule.read(f"{self.name}: routes", text) for text in strings(f"{self.name}: routes", self.routes))
             object.__setattr__(self, "rules", rules)
+            for rule in rules:
+                if rule.method and self.methods is not None and rule.method not in self.methods:
+                    raise ValueError(
+                        f"{self.name}: routes: {rule.text!r}: {rule.method} is none of its methods; it counts nothing"
+                    )
+        for argument, given in (("methods", self.methods), ("routes", self.rules)):
+            if getattr(self, argument) is not None and not given:
+                raise ValueError(f"{self.name}: {argument} is empty, and counts nothing: give None for all")
 
     def covers(self, method: str, route: str | None, limit: str | None) -> bool:
         """Whether a request with this method, route template and mark counts."""

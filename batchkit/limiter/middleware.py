@@ -9,9 +9,10 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit.admission import Charged
+from batchkit.app import BatchEndpoint
 from batchkit.errors import BatchError
 from batchkit.keywords import suggesting
 from batchkit.limiter.limiter import Admission, Limiter
@@ -67,11 +68,16 @@ class LimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            if (table := self._read(scope)) is not None:
-                for sentence in self.limiter.unmet([(method, entry.template) for method, entry in table.methods()]):
-                    logger.warning("LimitMiddleware: %s", sentence)
+            table = self._read(scope)
+
+            async def tell(message: Message) -> None:
+                if message["type"] == "lifespan.startup.complete" and table is not None:
+                    # The app may have added routes until now.
+                    self._warn(table)
+                await send(message)
+
             async with self.limiter:
-                await self.app(scope, receive, send)
+                await self.app(scope, receive, tell)
             return
         if scope["type"] != "http" or self._is_charged(scope):
             await self.app(scope, receive, send)
@@ -98,6 +104,17 @@ class LimitMiddleware:
             content = error.content(self.help)
             response = Response(content, error.status_code, headers, "application/json; charset=utf-8")
             await response(scope, receive, send)
+
+    def _warn(self, table: Table) -> None:
+        for sentence in self.limiter.unmet([(method, entry.template) for method, entry in table.methods()]):
+            logger.warning("LimitMiddleware: %s", sentence)
+        for entry in table.leaves():
+            if isinstance(entry.endpoint, BatchEndpoint) and not any(entry.endpoint is free for free in self.limiter.endpoints):
+                logger.warning(
+                    "LimitMiddleware: the batch endpoint at %s does not ask this limiter, so its actions are counted one by one "
+                    "as they run: give it cost_hook=limiter",
+                    entry.template,
+                )
 
     def _is_charged(self, scope: Scope) -> bool:
         action = current_action(scope)

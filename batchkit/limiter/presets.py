@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 
 from starlette.requests import Request
 
+from batchkit.keywords import suggesting
 from batchkit.limiter.keys import by_token
 from batchkit.limiter.limits import Concurrency, Limit, Rate
 
 __all__ = ["asana_limits"]
 
 
+@suggesting
 def asana_limits(
     *, per_minute: int = 1500, search_routes: Iterable[str] | None = None, key: Callable[[Request], str] = by_token
 ) -> list[Limit]:
