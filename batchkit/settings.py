@@ -187,12 +187,12 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, choices))}")
 
 
-def check_seconds(name: str, value: object) -> None:
-    """Raise TypeError or ValueError where the value of keyword ``name`` is no length of time."""
+def check_seconds(name: str, value: object, *, zero: bool = False) -> None:
+    """Raise TypeError or ValueError where the value of keyword ``name`` is no length of time; ``zero`` is whether 0 is one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name}={value!r}: give a number of seconds")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value!r}: give a number of seconds above 0")
+    if not 0 < value < math.inf and not (zero and value == 0):
+        raise ValueError(f"{name}={value!r}: give a number of seconds{', at least 0' if zero else ' above 0'}")
 
 
 def strings(name: str, value: object) -> tuple[str, ...]:

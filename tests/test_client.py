@@ -229,6 +229,13 @@ async def test_who_has_waited_enough_gets_the_429() -> None:
     assert (server.seen, server.ran) == ([("POST", "/batch")], [])
 
 
+async def test_who_waits_for_nothing_still_shares_what_runs_now() -> None:
+    with Recorded().serving(cost_hook=Charge(100)) as server:
+        async with client_of(server, window=0, max_wait=0) as client:
+            assert [response.status_code for response in await at_once(client, *tasks(1, 2))] == [429, 429]
+    assert server.seen == [("POST", "/batch")]
+
+
 async def test_a_batch_that_nobody_says_when_to_repeat_goes_out_as_requests() -> None:
     """A batch larger than the limit never passes, and where slots are taken nobody knows: alone, some may."""
     with Recorded().serving(cost_hook=Charge(1, None)) as server:

@@ -157,7 +157,7 @@ def test_what_was_refused_is_remembered_within_bounds() -> None:
         ("url", "/batch"),
         ("url", "https://example.com/batch?a=1"),
         ("dialect", "json"),
-        ("window", 0),
+        ("window", -1),
         ("max_wait", "1"),
         ("max_actions", 0),
         ("max_body_size", True),

@@ -119,3 +119,25 @@ def test_what_did_not_arrive_is_raised_without_an_event_loop() -> None:
         with pytest.raises(httpx2.RemoteProtocolError) as raised:
             batch.send_sync()
     assert raised.value.request.url.path == "/tasks/9"
+
+
+async def test_sent_again_a_batch_holds_what_was_added_since(server: Recorded) -> None:
+    async with BatchClient(server.url) as client:
+        batch = client.batch()
+        for path in tasks(1, 2):
+            batch.get(path)
+        assert len(await batch.send()) == 2
+        assert await batch.send() == []
+        batch.get("/tasks/3")
+        [third] = await batch.send()
+    assert third.json()["data"]["gid"] == "3"
+    assert server.seen == [("POST", "/batch"), ("GET", "/tasks/3")]
+
+
+def test_sent_again_without_an_event_loop_too(server: Recorded) -> None:
+    with BatchClient(server.url) as client:
+        batch = client.batch()
+        for path in tasks(1, 2):
+            batch.get(path)
+        assert [len(batch.send_sync()), len(batch.send_sync())] == [2, 0]
+    assert server.seen == [("POST", "/batch")]

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import anyio
+import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI
 from httpx2 import AsyncHTTPTransport, HTTPTransport
@@ -130,6 +132,23 @@ def mounted() -> Callable[..., Any]:
 
 async def fetch(request: Request) -> str:
     return "key"
+
+
+async def entered(client: httpx2.AsyncClient) -> None:
+    async with client:
+        pass
+
+
+def awaited(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    async def run() -> Any:
+        return await function(*args, **keywords)
+
+    return anyio.run(run)
+
+
+def swapped(transport: Any) -> Any:
+    """What a type checker would refuse."""
+    return transport(url="https://x/batch")
 
 
 # What a person wrote, mistakes and all, to be run later.
@@ -404,7 +423,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "transport='https://x/batch': give what sends, an httpx2",
     ),
     (wrong(BatchTransport, url="/batch"), ValueError, "url='/batch': give the URL of the batch endpoint, like 'https://exam"),
-    (wrong(BatchTransport, url=5), TypeError, "Invalid type for url"),
+    (wrong(BatchTransport, url=5), TypeError, "url=5: give the URL of the batch endpoint"),
     (
         wrong(BatchTransport, url="https://x/batch", max_action=5),
         TypeError,
@@ -419,7 +438,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ),
     (wrong(BatchTransport, AsyncHTTPTransport(), url="https://x/batch"), TypeError, "give what sends, an httpx2.BaseTransport"),
     (wrong(BatchTransport, url="https://x/batch", window="2ms"), TypeError, "window='2ms': give a number of seconds"),
-    (wrong(BatchTransport, url="https://x/batch", window=-1), ValueError, "window=-1: give a number of seconds above 0"),
+    (wrong(BatchTransport, url="https://x/batch", window=-1), ValueError, "window=-1: give a number of seconds, at least 0"),
     (wrong(BatchTransport, url="https://x/batch", dialect="rest"), ValueError, "dialect='rest': give one of 'asana', 'plain'"),
     (wrong(BatchTransport, url="https://x/batch", base_path="api"), ValueError, "base_path='api': give a path like '/api/1.0'"),
     (wrong(BatchTransport, url="https://x/batch", base_path=1), ValueError, "base_path=1: give a path like '/api/1.0'"),
@@ -434,6 +453,45 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         wrong(BatchClient, "https://x", max_action=5),
         TypeError,
         "BatchClient: unexpected keyword argument 'max_action': did you mean",
+    ),
+    # The client's transports, the other's URLs, and what is added to a batch
+    (
+        wrong(awaited, entered, httpx2.AsyncClient(transport=swapped(BatchTransport))),
+        TypeError,
+        "BatchTransport is for httpx2.Client: give an AsyncClient an AsyncBatchTransport",
+    ),
+    (
+        wrong(awaited, httpx2.AsyncClient(transport=swapped(BatchTransport)).get, "https://x"),
+        TypeError,
+        "BatchTransport is for httpx2.Client: give an AsyncClient an AsyncBatchTransport",
+    ),
+    (
+        wrong(httpx2.Client(transport=swapped(AsyncBatchTransport)).__enter__),
+        TypeError,
+        "AsyncBatchTransport is for httpx2.AsyncClient: give a Client a BatchTransport",
+    ),
+    (
+        wrong(httpx2.Client(transport=swapped(AsyncBatchTransport)).get, "https://x"),
+        TypeError,
+        "AsyncBatchTransport is for httpx2.AsyncClient: give a Client a BatchTransport",
+    ),
+    (
+        wrong(BatchTransport, url="https://x/batch?a=1"),
+        ValueError,
+        "url='https://x/batch?a=1': it has a query: give the URL of the batch endpoint",
+    ),
+    (wrong(BatchTransport, url="https://x/batch?"), ValueError, "it has a query"),
+    (wrong(BatchTransport, url="https://x/batch#a"), ValueError, "it has a fragment"),
+    (wrong(BatchTransport, url="https://x:port/batch"), ValueError, "url='https://x:port/batch': Invalid port: 'port': give the"),
+    (wrong(BatchTransport, url="https://x/batch", base_path="/a?x"), ValueError, "base_path='/a?x': give a path"),
+    (wrong(BatchTransport, url="https://x/batch", max_wait=-1), ValueError, "max_wait=-1: give a number of seconds, at least 0"),
+    (wrong(BatchClient, None), TypeError, "base_url=None: give the URL of the API, like 'https://example.com/api/1.0'"),
+    (wrong(BatchClient, 5), TypeError, "base_url=5: give the URL of the API"),
+    (wrong(BatchClient, "https://x?a"), ValueError, "base_url='https://x?a': it has a query: give the URL of the API"),
+    (
+        wrong(BatchClient("https://x").batch().get, "/x", parms={}),
+        TypeError,
+        "get: unexpected keyword argument 'parms': did you mean 'params'?",
     ),
 ]
 

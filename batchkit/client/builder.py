@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -11,16 +12,19 @@ from anyio import create_task_group
 
 from batchkit.client.actions import action_of
 from batchkit.client.conversation import Alone, Call, Conversation, conversation, fail
-from batchkit.client.server import Options, Server, check_url
+from batchkit.client.server import Options, Server, read_url
 from batchkit.client.tasks import talk
 from batchkit.client.threads import Talk
 from batchkit.client.window import Gathering, Windows
-from batchkit.keywords import suggesting
+from batchkit.keywords import nearest, suggesting
 
 __all__ = ["Batch", "BatchClient"]
 
 # What one ``send_sync`` has under way at the same time: as much as a browser to one host.
 THREADS = 6
+
+# After self, the method and the URL.
+KEYWORDS = [*signature(httpx2.Client.build_request).parameters][3:]
 
 
 @suggesting
@@ -46,11 +50,10 @@ class BatchClient:
         url: httpx2.URL | str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        check_url("base_url", httpx2.URL(base_url), "the API, like 'https://example.com/api/1.0'")
+        self._base_url = str(read_url("base_url", base_url, "the API, like 'https://example.com/api/1.0'")).rstrip("/")
         if not isinstance(client, httpx2.Client | httpx2.AsyncClient | None):
             raise TypeError(f"client={client!r}: give an httpx2.AsyncClient or an httpx2.Client, or None")
-        self._base_url = str(base_url).rstrip("/")
-        self._server = Server(httpx2.URL(f"{self._base_url}/batch" if url is None else url), **options)
+        self._server = Server(f"{self._base_url}/batch" if url is None else url, **options)
         self._client = client
         self._owned = client is None
 
@@ -102,6 +105,7 @@ class Batch:
 
     What a batch cannot carry (see ``BatchTransport``) is sent beside them by itself. The keywords of each are those of
     ``httpx2.Client.build_request``: ``params``, ``json``, ``headers``, ``timeout`` … Redirects of actions are not followed.
+    Raises TypeError for another keyword, where it is given.
     """
 
     def __init__(self, client: BatchClient) -> None:
@@ -110,6 +114,9 @@ class Batch:
 
     def request(self, method: str, url: str, **keywords: Any) -> None:
         """Add a request to the path ``url`` below the base URL; another URL goes out by itself."""
+        for keyword in keywords:
+            if keyword not in KEYWORDS:
+                raise TypeError(f"{method.lower()}: unexpected keyword argument {keyword!r}: {nearest(keyword, KEYWORDS)}")
         if url.startswith("/"):
             url = self._client._base_url + url
         self._drafts.append((method, url, keywords))
@@ -139,7 +146,7 @@ class Batch:
         self.request("DELETE", url, **keywords)
 
     async def send(self) -> list[httpx2.Response]:
-        """Send all that was added; the responses, in the order in which it was.
+        """Send what was added since the last time; the responses, in the order in which it was.
 
         Raises the first error there was, once all have their outcome: httpx2.RequestError in its kinds.
         """
@@ -199,14 +206,15 @@ class Batch:
 
 
 class _Plan:
-    """What goes where: ``batches``, and by index in ``requests`` those that go ``alone``."""
+    """What becomes of the drafts, which it takes away: ``batches``, and by index in ``requests`` those that go ``alone``."""
 
     def __init__(
         self, client: httpx2.Client | httpx2.AsyncClient, drafts: list[tuple[str, str, dict[str, Any]]], server: Server
     ) -> None:
         self._server = server
         self.requests = [client.build_request(method, url, **keywords) for method, url, keywords in drafts]
-        self.outcomes: list[httpx2.Response | Exception | None] = [None] * len(drafts)
+        drafts.clear()
+        self.outcomes: list[httpx2.Response | Exception | None] = [None] * len(self.requests)
         self.batches: list[Gathering] = []
         self.alone: list[int] = []
         self._places: dict[Call, int] = {}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
+from typing import Any, Literal, TypedDict
 
 import httpx2
 
 from batchkit.settings import check_choice, check_seconds
 
-__all__ = ["Options", "Server", "check_url"]
+__all__ = ["Options", "Server", "only_for", "read_url"]
 
 MOST_REFUSED = 1000
 
@@ -42,7 +43,7 @@ class Options(TypedDict, total=False):
 class Server:
     """One batch endpoint. Raises TypeError or ValueError for an option that it cannot be."""
 
-    url: httpx2.URL
+    place: InitVar[httpx2.URL | str]
     base_path: str | None = None
     dialect: Literal["asana", "plain"] = "asana"
     max_actions: int = 10
@@ -52,20 +53,23 @@ class Server:
     window: float = 0.002
     # There is no batch endpoint.
     absent: bool = field(init=False, default=False)
+    url: httpx2.URL = field(init=False)
     base: bytes = field(init=False)
     _refused: dict[tuple[str, bytes], None] = field(init=False, default_factory=dict)
 
-    def __post_init__(self) -> None:
-        check_url("url", self.url, "the batch endpoint, like 'https://example.com/batch'")
-        if self.base_path is not None and not (isinstance(self.base_path, str) and self.base_path[:1] in ("", "/")):
+    def __post_init__(self, place: httpx2.URL | str) -> None:
+        self.url = read_url("url", place, "the batch endpoint, like 'https://example.com/batch'")
+        if self.base_path is not None and not (
+            isinstance(self.base_path, str) and re.fullmatch(r"(?:/[^/?#\s]+)*/?", self.base_path)
+        ):
             raise ValueError(
                 f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
             )
         if not isinstance(self.stream, bool):
             raise TypeError(f"stream={self.stream!r}: give True or False")
         check_choice("dialect", self.dialect, ("asana", "plain"))
-        check_seconds("max_wait", self.max_wait)
-        check_seconds("window", self.window)
+        check_seconds("max_wait", self.max_wait, zero=True)
+        check_seconds("window", self.window, zero=True)
         for name in ("max_actions", "max_body_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -86,10 +90,33 @@ class Server:
             self._refused.pop(next(iter(self._refused.copy())), None)
 
 
-def check_url(name: str, url: httpx2.URL, meant: str) -> None:
-    """Raise ValueError where the value of ``name`` is not a whole URL without a query: that of what is ``meant``."""
-    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+def read_url(name: str, value: object, meant: str) -> httpx2.URL:
+    """The value of ``name``: the URL of what is ``meant``. Raises TypeError or ValueError where it is not whole, or has more."""
+    if not isinstance(value, httpx2.URL | str):
+        raise TypeError(f"{name}={value!r}: give the URL of {meant}")
+    try:
+        url = httpx2.URL(value)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{name}={value!r}: {error}: give the URL of {meant}") from None
+    for sign, part in (("#", "fragment"), ("?", "query")):
+        if sign in str(url):
+            raise ValueError(f"{name}={str(url)!r}: it has a {part}: give the URL of {meant}")
+    if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{name}={str(url)!r}: give the URL of {meant}")
+    return url
+
+
+def only_for(client: str, advice: str, *others: str) -> Callable[[object, str], Any]:
+    """A ``__getattr__`` for a transport that only ``client`` takes: what else asks for these ``others``, as a client of the other
+    kind does, meets a TypeError with ``advice``. A type checker must not see it: it knows what the transport lacks.
+    """
+
+    def look_up(self: object, name: str) -> Any:
+        if name in others:
+            raise TypeError(f"{type(self).__name__} is for httpx2.{client}: {advice}")
+        return object.__getattribute__(self, name)
+
+    return look_up
 
 
 def _kind(method: str, path: bytes) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Task
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import httpx2
 from anyio import CancelScope, Event, move_on_after, sleep
@@ -12,7 +12,7 @@ from anyio.lowlevel import current_token
 
 from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Conversation, Send, Wait, conversation, fail
-from batchkit.client.server import Options, Server
+from batchkit.client.server import Options, Server, only_for
 from batchkit.client.window import Gathering, Windows
 from batchkit.keywords import suggesting
 
@@ -86,11 +86,14 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
     ) -> None:
         if not isinstance(transport, httpx2.AsyncBaseTransport | None):
             raise TypeError(f"transport={transport!r}: give what sends, an httpx2.AsyncBaseTransport, or None; the URL is url=")
-        self._server = Server(httpx2.URL(url), window=window, **options)
+        self._server = Server(url, window=window, **options)
         self._transport = httpx2.AsyncHTTPTransport() if transport is None else transport
         self._windows = Windows(self._server, _Batch)
         self._running: set[_Batch] = set()
         self._tasks: set[Task[None]] = set()
+
+    if not TYPE_CHECKING:
+        __getattr__ = only_for("AsyncClient", "give a Client a BatchTransport", "__enter__", "handle_request", "close")
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""

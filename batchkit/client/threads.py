@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from threading import Condition, Lock
 from time import sleep
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import httpx2
 
 from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Chunk, Conversation, Send, Wait, conversation, fail
-from batchkit.client.server import Options, Server
+from batchkit.client.server import Options, Server, only_for
 from batchkit.client.window import Gathering, Windows
 from batchkit.keywords import suggesting
 
@@ -123,10 +123,15 @@ class BatchTransport(httpx2.BaseTransport):
     ) -> None:
         if not isinstance(transport, httpx2.BaseTransport | None):
             raise TypeError(f"transport={transport!r}: give what sends, an httpx2.BaseTransport, or None; the URL is url=")
-        self._server = Server(httpx2.URL(url), window=window, **options)
+        self._server = Server(url, window=window, **options)
         self._transport = httpx2.HTTPTransport() if transport is None else transport
         self._lock = Lock()
         self._windows = Windows(self._server, lambda key: _Batch(key, self._lock))
+
+    if not TYPE_CHECKING:
+        __getattr__ = only_for(
+            "Client", "give an AsyncClient an AsyncBatchTransport", "__aenter__", "handle_async_request", "aclose"
+        )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""
