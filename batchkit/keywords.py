@@ -40,10 +40,12 @@ def _suggesting(function: Any, name: str | None, own: int) -> Any:
     unpacked = [key for each in parameters if each.kind is each.VAR_KEYWORD for key in _unpacked(function, each.name)]
     by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY] + unpacked
     known = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)] + unpacked
+    # Where any number of positions is right, or no keyword would do in place of one, Python itself has the last word.
+    counts = by_name and not any(each.kind is each.VAR_POSITIONAL for each in parameters)
 
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
-        if len(args) > positions:
+        if counts and len(args) > positions:
             at = name or type(args[0]).__name__
             raise TypeError(f"{at}: {args[positions]!r}: name it by its keyword: {', '.join(by_name)}")
         for keyword in keywords:

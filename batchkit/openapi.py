@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from batchkit import schema
+from batchkit.keywords import suggesting
 from batchkit.marks import not_batchable
 from batchkit.settings import Settings
 
@@ -92,7 +93,10 @@ _OF_THE_SERVER = (401, 403, 500)
 def schemas(settings: Settings) -> dict[str, dict[str, Any]]:
     """The schemas of a ``BatchEndpoint`` by their names, for ``components``: ``BatchRequest``, ``BatchRequestAction``,
     ``BatchAnswer``, ``BatchResponse`` (one result) and ``BatchErrors``. ``maxItems`` is its ``max_actions``.
+
+    Raises TypeError for what is no endpoint.
     """
+    _check(settings)
     actions = {"type": "array", "minItems": 1, "maxItems": settings.max_actions, "items": _reference("BatchRequestAction")}
     data = schema.BATCH["properties"]["data"]
     data = {**data, "properties": {"actions": {**data["properties"]["actions"], **actions}}}
@@ -113,8 +117,9 @@ def schemas(settings: Settings) -> dict[str, dict[str, Any]]:
 def operation(settings: Settings) -> dict[str, Any]:
     """The ``post`` operation of a ``BatchEndpoint``, with references to its ``schemas``.
 
-    It has no ``security`` of its own, so that of the whole description holds for it.
+    It has no ``security`` of its own, so that of the whole description holds for it. Raises TypeError for what is no endpoint.
     """
+    _check(settings)
     base = settings.base_path or "the parent of the URL of this operation"
     responses: dict[str, Any] = {
         "200": {"description": "One result for each action, whatever became of it.", "content": _json("BatchAnswer")},
@@ -143,11 +148,17 @@ def operation(settings: Settings) -> dict[str, Any]:
     }
 
 
+@suggesting
 def document(settings: Settings, path: str = "/batch", *, title: str = "Batch API", version: str = "1.0") -> dict[str, Any]:
     """A whole OpenAPI 3.1 description with a ``BatchEndpoint`` at ``path`` and nothing else, to be used or merged.
 
-    ``title`` and ``version`` are those of its ``info``.
+    ``title`` and ``version`` are those of its ``info``. Raises TypeError or ValueError for what they cannot be.
     """
+    if not (isinstance(path, str) and path.startswith("/")):
+        raise ValueError(f"path={path!r}: give a path like '/batch'")
+    for name, value in (("title", title), ("version", version)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name}={value!r}: give a text")
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version},
@@ -197,6 +208,11 @@ def show_in_fastapi(router: Any, path: str, settings: Settings, *, whole: bool) 
         response_description=described["responses"]["200"]["description"],
         responses=responses,
     )
+
+
+def _check(settings: object) -> None:
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings={settings!r}: give a BatchEndpoint, as BatchEndpoint(…) makes one")
 
 
 def _model(name: str, named: Mapping[str, dict[str, Any]]) -> type[BaseModel]:

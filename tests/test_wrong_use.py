@@ -23,6 +23,8 @@ import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI
 from httpx2 import AsyncHTTPTransport, HTTPTransport
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import NoOpTracer
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.exceptions import HTTPException
@@ -30,16 +32,20 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import batchkit
-from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, not_batchable
+import batchkit.testing
+from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, not_batchable, openapi
 from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
 from batchkit.client.server import Options
+from batchkit.contrib.opentelemetry import OpenTelemetry
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
 from batchkit.limiter.memory import MemoryStore
 from batchkit.marks import Mark, read_mark
 from batchkit.routes import Table
+from batchkit.testing import assert_same_as_alone, check_cost_hook, post_batch
 from tests.asgi import lifespan
 from tests.batches import action, batch, envelope, post
 
@@ -153,6 +159,8 @@ def swapped(transport: Any) -> Any:
 
 # What a person wrote, mistakes and all, to be run later.
 wrong: Any = partial
+client = TestClient(Starlette())
+get_x = batchkit.testing.action("get", "/x")
 asks_for_host = BatchEndpoint(host=another_app, base_path="/", allow=["/x"])
 
 WRONG: list[tuple[Any, type[Exception], str]] = [
@@ -493,6 +501,89 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "get: unexpected keyword argument 'parms': did you mean 'params'?",
     ),
+    # What a host's own tests use
+    (
+        wrong(awaited, check_cost_hook, not_async, limit=12),
+        TypeError,
+        "it is not called without arguments: give a function that makes the hook",
+    ),
+    (wrong(awaited, check_cost_hook, limiter, limit=12), TypeError, "give a function that makes the hook, in a fresh state"),
+    (wrong(awaited, check_cost_hook, Concurrency, limit=12), TypeError, "limits.Concurrency'>: it is not called without arg"),
+    (wrong(awaited, check_cost_hook, None, limit=12), TypeError, "make_hook=None: it is not called without arguments"),
+    (wrong(awaited, check_cost_hook, no_argument, limit=12), TypeError, "it made None: give a function that makes the hook"),
+    (wrong(awaited, check_cost_hook, CallableHook, limit="12"), TypeError, "limit='12': give a whole number of units, at least"),
+    (wrong(awaited, check_cost_hook, CallableHook, limit=0), ValueError, "limit=0: give at least 10 units"),
+    (wrong(awaited, check_cost_hook, CallableHook, limit=12, patience="5"), TypeError, "patience='5': give a number of seconds"),
+    (wrong(awaited, check_cost_hook, CallableHook, limit=12, path="x"), ValueError, "path='x': give a path like '/checked'"),
+    (wrong(awaited, check_cost_hook, CallableHook, limit=12, batch_path="/x?y"), ValueError, "batch_path='/x?y': give a path"),
+    (
+        wrong(awaited, check_cost_hook, CallableHook, limit=12, method="get"),
+        ValueError,
+        "method='get': give one of 'GET', 'HEAD'",
+    ),
+    (wrong(awaited, check_cost_hook, CallableHook, limit=12, gives_back="no"), TypeError, "gives_back='no': give True or False"),
+    (wrong(awaited, check_cost_hook, CallableHook, limit=12, limit_name=5), TypeError, "batchable(limit=5): give the name of a"),
+    (
+        wrong(awaited, check_cost_hook, CallableHook, limit=12, host=Starlette()),
+        TypeError,
+        "it is not called without arguments: give a function that makes the app",
+    ),
+    (
+        wrong(awaited, check_cost_hook, CallableHook, limit=12, headers=[("a", "b")]),
+        TypeError,
+        "headers=[('a', 'b')]: give a dict of strings",
+    ),
+    (
+        wrong(awaited, check_cost_hook, CallableHook, limits=12),
+        TypeError,
+        "check_cost_hook: unexpected keyword argument 'limits': did you mean 'limit'?",
+    ),
+    (wrong(assert_same_as_alone, client), ValueError, "actions: there are none: give action(…) at least once"),
+    (wrong(assert_same_as_alone, client, [get_x]), TypeError, "give action(…), each as an argument of its own"),
+    (wrong(assert_same_as_alone, client, get_x, ignore="gid"), TypeError, "ignore='gid': give a sequence of strings"),
+    (wrong(assert_same_as_alone, client, get_x, dialect="rest"), ValueError, "dialect='rest': give one of 'asana', 'plain'"),
+    (wrong(assert_same_as_alone, client, get_x, path=5), TypeError, "path=5: give a path"),
+    (wrong(assert_same_as_alone, client, get_x, base_path=1.0), TypeError, "base_path=1.0: give a path"),
+    (wrong(assert_same_as_alone, client, get_x, headers="a"), TypeError, "headers='a': give a dict of strings"),
+    (wrong(assert_same_as_alone, client, get_x, ignored=["gid"]), TypeError, "did you mean 'ignore'?"),
+    (
+        wrong(assert_same_as_alone, Starlette, get_x),
+        TypeError,
+        "Starlette'>: give a TestClient, an httpx.Client or AsyncClient, or",
+    ),
+    (wrong(post_batch, "app:app", get_x), TypeError, "client='app:app': give a TestClient"),
+    (wrong(post_batch, client, "get", "/x"), TypeError, "actions: 'get': give action(…), each as an argument of its own"),
+    (wrong(post_batch, client, get_x, headers={"a": 1}), TypeError, "headers={'a': 1}: give a dict of strings"),
+    (
+        wrong(post_batch, client, get_x, header={}),
+        TypeError,
+        "post_batch: unexpected keyword argument 'header': did you mean 'he",
+    ),
+    (wrong(batchkit.testing.action, "get", "/x", option={}), TypeError, "did you mean 'options'?"),
+    # The wings
+    (wrong(OpenTelemetry, tracer_provider=5), TypeError, "tracer_provider=5: give a TracerProvider, or None for the global one"),
+    (wrong(OpenTelemetry, tracer_provider=NoOpTracer()), TypeError, "NoOpTracer object>: give a TracerProvider"),
+    (wrong(OpenTelemetry, tracer_provider=NoOpMeterProvider()), TypeError, "NoOpMeterProvider object>: give a TracerProvider"),
+    (wrong(OpenTelemetry, meter_provider=NoOpMeterProvider), TypeError, "NoOpMeterProvider'>: give a MeterProvider, or None"),
+    (wrong(OpenTelemetry, meter_provider="meter"), TypeError, "meter_provider='meter': give a MeterProvider"),
+    (
+        wrong(OpenTelemetry, trace_provider=None),
+        TypeError,
+        "OpenTelemetry: unexpected keyword argument 'trace_provider': did you mean 'tracer_provider'?",
+    ),
+    (wrong(OpenTelemetry, None), TypeError, "OpenTelemetry: None: name it by its keyword: tracer_provider, meter_provider"),
+    (wrong(openapi.document, Starlette()), TypeError, "Starlette object>: give a BatchEndpoint"),
+    (wrong(openapi.document, BatchEndpoint), TypeError, "BatchEndpoint'>: give a BatchEndpoint, as BatchEndpoint(…) makes one"),
+    (wrong(openapi.operation, BatchEndpoint), TypeError, "BatchEndpoint'>: give a BatchEndpoint"),
+    (wrong(openapi.schemas, None), TypeError, "settings=None: give a BatchEndpoint"),
+    (wrong(openapi.document, BatchEndpoint(), "batch"), ValueError, "path='batch': give a path like '/batch'"),
+    (wrong(openapi.document, BatchEndpoint(), title=None), TypeError, "title=None: give a text"),
+    (wrong(openapi.document, BatchEndpoint(), version=1.0), TypeError, "version=1.0: give a text"),
+    (
+        wrong(openapi.document, BatchEndpoint(), name="Tasks"),
+        TypeError,
+        "document: unexpected keyword argument 'name': give one of settings, path, title, version",
+    ),
 ]
 
 
@@ -508,15 +599,29 @@ def test_what_a_person_may_write(written: Callable[[], object], error: type[Exce
 
 @pytest.mark.parametrize(
     "function",
-    [BatchEndpoint, batchable, Rate, Concurrency, Limiter, LimitMiddleware, BatchTransport, AsyncBatchTransport, BatchClient],
+    [
+        *(
+            BatchEndpoint,
+            batchable,
+            Rate,
+            Concurrency,
+            Limiter,
+            LimitMiddleware,
+            BatchTransport,
+            AsyncBatchTransport,
+            BatchClient,
+        ),
+        *(assert_same_as_alone, check_cost_hook, OpenTelemetry, openapi.document),
+    ],
 )
 def test_the_table_leaves_no_argument_out(function: Callable[..., Any]) -> None:
     # What several have in common is checked in one place.
     functions = [each for group in ALIKE if function in group for each in group] or [function]
     written = set()
     for row, *_ in WRONG:
-        if row.func in functions:
-            written |= {*row.keywords, *list(signature(row.func).parameters)[: len(row.args)]}
+        called, *args = [*row.args] if row.func is awaited else [row.func, *row.args]
+        if called in functions:
+            written |= {*row.keywords, *list(signature(called).parameters)[: len(args)]}
     assert set(signature(function).parameters) - {"options"} <= written
     if "options" in signature(function).parameters:
         assert set(Options.__annotations__) <= written

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.errors import ActionFailed, BatchError, TooManyRequests
+from batchkit.keywords import suggesting
 from batchkit.model import Action, Batch, current_action
 
 try:
@@ -32,6 +33,7 @@ ACTIONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 50, 100)
 _ends: ContextVar[list[float]] = ContextVar("batchkit.contrib.opentelemetry")
 
 
+@suggesting
 class OpenTelemetry:
     """Traces and counts batches: ``BatchEndpoint(plugins=(OpenTelemetry(),))``. What is seen is exported by your providers;
     ``tracer_provider`` and ``meter_provider`` default to the global ones, also where those are set later.
@@ -45,11 +47,15 @@ class OpenTelemetry:
     of each batch that ran; ``batchkit.batch.refusals``, by ``batchkit.limit`` (the ``limit`` of TooManyRequests) and
     ``http.response.status_code``; ``batchkit.action.duration`` in seconds, by ``http.request.method``, ``http.route`` and
     ``http.response.status_code``, 0 for actions that did not run. No path or method of a client's making is among these values.
+
+    Raises TypeError for providers that are none.
     """
 
     def __init__(
         self, *, tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
     ) -> None:
+        _check_provider("tracer_provider", tracer_provider, "get_tracer", "TracerProvider")
+        _check_provider("meter_provider", meter_provider, "get_meter", "MeterProvider")
         self._tracer = trace.get_tracer("batchkit", tracer_provider=tracer_provider)
         meter = metrics.get_meter("batchkit", meter_provider=meter_provider)
         self._batch_duration = meter.create_histogram(
@@ -163,6 +169,12 @@ class OpenTelemetry:
                 }
             )
         return span, trace.set_span_in_context(span, around)
+
+
+def _check_provider(name: str, provider: object, method: str, kind: str) -> None:
+    # Whatever acts as one will do.
+    if provider is not None and (isinstance(provider, type) or not hasattr(provider, method)):
+        raise TypeError(f"{name}={provider!r}: give a {kind}, or None for the global one")
 
 
 METHOD, ROUTE, STATUS = "http.request.method", "http.route", "http.response.status_code"

@@ -10,10 +10,11 @@ from typing import Any, overload
 
 from starlette.types import ASGIApp
 
+from batchkit.keywords import suggesting
 from batchkit.testing.asgi import Answer
-from batchkit.testing.client import Ask, AsyncClient, Client, converse
+from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 
-__all__ = ["ActionResult", "BatchRefused", "action", "ask_batch", "envelope", "post_batch"]
+__all__ = ["ActionResult", "BatchRefused", "action", "ask_batch", "check_actions", "envelope", "post_batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,20 @@ class BatchRefused(AssertionError):
         super().__init__(f"POST {path} was answered {answer.status}: {'; '.join(self.messages)}")
 
 
+@suggesting
 def action(
     method: str, relative_path: str, data: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """One action of a batch, as it is sent: ``action("post", "/tasks", {"name": "Water the beans"})``."""
     parts = {"method": method, "relative_path": relative_path, "data": data, "options": options}
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def check_actions(actions: tuple[object, ...]) -> None:
+    """Raise TypeError where one of ``actions`` is none, or all are in a list."""
+    for each in actions:
+        if not isinstance(each, Mapping):
+            raise TypeError(f"actions: {each!r}: give action(…), each as an argument of its own")
 
 
 def envelope(actions: tuple[Mapping[str, Any], ...]) -> bytes:
@@ -83,6 +92,7 @@ def post_batch(
 ) -> Coroutine[Any, Any, list[ActionResult]]: ...
 
 
+@suggesting
 def post_batch(
     client: Client | AsyncClient | ASGIApp,
     *actions: Mapping[str, Any],
@@ -94,6 +104,9 @@ def post_batch(
     ``client``: a ``TestClient`` or ``httpx.Client``; or, to be awaited, an ``httpx.AsyncClient`` or an ASGI app itself, whose
     lifespan is then not run. ``path``: of the endpoint. ``headers``: of the POST, and so of its actions.
 
-    Raises BatchRefused where the batch is not answered 200; TypeError for what is to be awaited in a synchronous test.
+    Raises BatchRefused where the batch is not answered 200; TypeError for what is to be awaited in a synchronous test, and for
+    arguments that cannot be.
     """
+    check_actions(actions)
+    check_headers(headers)
     return converse(client, lambda ask: ask_batch(ask, path, headers or {}, actions))

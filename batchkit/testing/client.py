@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from batchkit.testing.asgi import Answer, request
 
-__all__ = ["Ask", "AsyncClient", "Client", "converse"]
+__all__ = ["Ask", "AsyncClient", "Client", "check_headers", "converse"]
 
 Value = TypeVar("Value")
 
@@ -60,8 +60,10 @@ class Ask(Protocol):
 def converse(client: Client | AsyncClient | ASGIApp, conversation: Callable[[Ask], Coroutine[Any, Any, Value]]) -> Any:
     """What ``conversation`` comes to, at once with a synchronous client, else to be awaited.
 
-    Raises TypeError where an app or an asynchronous client is given in a synchronous test.
+    Raises TypeError where an app or an asynchronous client is given in a synchronous test, or anything else.
     """
+    if isinstance(client, type) or not (callable(client) or hasattr(client, "request")):
+        raise TypeError(f"client={client!r}: give a TestClient, an httpx.Client or AsyncClient, or the app itself")
     send = getattr(client, "request", None)
     if send is not None and not iscoroutinefunction(send):
         try:
@@ -74,6 +76,14 @@ def converse(client: Client | AsyncClient | ASGIApp, conversation: Callable[[Ask
     except NoEventLoopError:
         raise TypeError(f"{client!r} is to be awaited: in a synchronous test give a TestClient of the app") from None
     return conversation(_asking_app(client) if send is None else _asking(send))  # type: ignore[arg-type]
+
+
+def check_headers(headers: object) -> None:
+    """Raise TypeError where ``headers`` are neither None nor a mapping of strings."""
+    if headers is None:
+        return
+    if not isinstance(headers, Mapping) or not all(isinstance(text, str) for field in headers.items() for text in field):
+        raise TypeError(f"headers={headers!r}: give a dict of strings, or None")
 
 
 def _asking(send: Callable[..., Any]) -> Ask:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from inspect import isawaitable
+from inspect import isawaitable, signature
 
 from starlette.applications import Starlette
 
-from batchkit.settings import CostHook
+from batchkit.keywords import suggesting
+from batchkit.model import METHODS
+from batchkit.settings import CostHook, check_choice, check_seconds
+from batchkit.testing.client import check_headers
 from batchkit.testing.testbed import CostHookError, Testbed
 
 __all__ = ["CostHookError", "check_cost_hook"]
 
 
+@suggesting
 async def check_cost_hook(
     make_hook: Callable[[], CostHook | Awaitable[CostHook]],
     *,
@@ -44,19 +49,37 @@ async def check_cost_hook(
     ``batch_path``, whose parent ``path`` is relative to, and ``headers``, of every request, where hook or host look at them.
     ``patience``: seconds within which a batch must be admitted or refused.
 
-    Raises CostHookError; ValueError for a limit under 10.
+    Raises CostHookError; TypeError or ValueError for arguments that cannot be.
     """
+    _check_maker("make_hook", make_hook, "the hook, in a fresh state each time")
+    if host is not None:
+        _check_maker("host", host, "the app")
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"limit={limit!r}: give a whole number of units, at least 10")
     if limit < 10:
         raise ValueError(f"limit={limit!r}: give at least 10 units, or a race has no room to show")
+    check_choice("method", method, METHODS)
+    for name, value in (("path", path), ("batch_path", batch_path)):
+        if not (isinstance(value, str) and re.fullmatch(r"(?:/[^/?#\s]+)+/?", value)):
+            raise ValueError(f"{name}={value!r}: give a path like '/checked'")
+    if not isinstance(gives_back, bool):
+        raise TypeError(f"gives_back={gives_back!r}: give True or False")
+    check_headers(headers)
+    check_seconds("patience", patience)
     checks = [_limit, _refusals, _other_refusals, _too_large, _concurrency, _slots if gives_back else _weights]
     if not gives_back and limit_name is None and path == "/checked":
         checks.append(_refused_actions)
     if host is not None:
         checks.append(_direct_requests)
     for check in checks:
-        hook = make_hook()
+        made = make_hook()
+        hook = await made if isawaitable(made) else made
+        if not callable(hook):
+            raise TypeError(
+                f"make_hook={make_hook!r}: it made {hook!r}: give a function that makes the hook, which is a callable"
+            )
         testbed = Testbed(
-            await hook if isawaitable(hook) else hook,
+            hook,
             limit,
             (host or Starlette)(),
             held=gives_back,
@@ -66,6 +89,16 @@ async def check_cost_hook(
             patience=patience,
         )
         await testbed.run(check)
+
+
+def _check_maker(name: str, function: Callable[[], object], makes: str) -> None:
+    try:
+        signature(function).bind()
+    except ValueError:
+        # Of something written in C: it is seen when it is called.
+        return
+    except TypeError:
+        raise TypeError(f"{name}={function!r}: it is not called without arguments: give a function that makes {makes}") from None
 
 
 FRESH = "give limit= as the hook has it, and a hook in a fresh state each time"

@@ -9,11 +9,12 @@ from typing import Any, Literal, overload
 from starlette.types import ASGIApp
 
 from batchkit.content import undo_coding
+from batchkit.keywords import suggesting
 from batchkit.model import Action, Result
-from batchkit.settings import Settings
+from batchkit.settings import Settings, strings
 from batchkit.testing.asgi import Answer
-from batchkit.testing.batches import ActionResult, ask_batch, envelope
-from batchkit.testing.client import Ask, AsyncClient, Client, converse
+from batchkit.testing.batches import ActionResult, ask_batch, check_actions, envelope
+from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 from batchkit.wire import decode, encode
 
 __all__ = ["assert_same_as_alone"]
@@ -47,6 +48,7 @@ def assert_same_as_alone(
 ) -> Coroutine[Any, Any, None]: ...
 
 
+@suggesting
 def assert_same_as_alone(
     client: Client | AsyncClient | ASGIApp,
     *actions: Mapping[str, Any],
@@ -66,9 +68,17 @@ def assert_same_as_alone(
     ``TestClient`` should have ``raise_server_exceptions=False`` if an action is to be answered 500.
 
     Raises AssertionError, saying which action differs, where in its result, and both values; BatchRefused as ``post_batch``;
-    ValueError for an action that is malformed, as it is no request at all.
+    ValueError for an action that is malformed, as it is no request at all; TypeError or ValueError for arguments that cannot be.
     """
-    settings = Settings(dialect=dialect, max_actions=len(actions) or 1)
+    if not actions:
+        raise ValueError("actions: there are none: give action(…) at least once")
+    check_actions(actions)
+    check_headers(headers)
+    ignored = {name.lower() for name in strings("ignore", ignore)}
+    for name, value in (("path", path), ("base_path", base_path)):
+        if not isinstance(value, str) and (value is not None or name == "path"):
+            raise TypeError(f"{name}={value!r}: give a path like '/api/1.0/batch'")
+    settings = Settings(dialect=dialect, max_actions=len(actions))
     base_path = path.rstrip("/").rpartition("/")[0] if base_path is None else base_path.rstrip("/")
 
     async def compare(ask: Ask) -> None:
@@ -77,7 +87,6 @@ def assert_same_as_alone(
             raise ValueError(f"These are no requests: {' '.join(malformed)}")
         alone = [_as_result(await _ask_alone(ask, base_path, headers or {}, entry), settings) for entry in entries]
         results = await ask_batch(ask, path, headers or {}, actions)
-        ignored = {name.lower() for name in ignore}
         differences = [
             f"data.actions[{entry.index}], {entry.method} {actions[entry.index]['relative_path']}: {difference}"
             for entry, one, other in zip(entries, alone, results, strict=True)
