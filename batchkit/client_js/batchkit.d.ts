@@ -1,7 +1,7 @@
 export interface BatchFetchOptions {
-  /** The batch endpoint's URL; in a browser it may be relative to the page. */
+  /** The batch endpoint's URL, without a query; in a browser it may be relative to the page. */
   url: string | URL;
-  /** What actions are relative to, where the server sets `base_path`. Default: the parent of `url`. */
+  /** What actions are relative to, where the server sets `base_path`: of the same origin. Default: the parent of `url`. */
   base?: string | URL;
   /** As the server's. Default: `"asana"`. */
   dialect?: "asana" | "plain";

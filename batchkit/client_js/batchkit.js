@@ -112,7 +112,8 @@ export function createBatchFetch(options) {
 
 /** Collects calls until they are sent by `send()`. */
 export function createBatch(options) {
-  const batcher = new Batcher({ ...options, window: Infinity });
+  if (options?.window !== undefined) throw new TypeError(`window: ${options.window}: leave it out: a batch waits for send()`);
+  const batcher = new Batcher(options, true);
   const calls = [];
   return {
     fetch(input, init) {
@@ -161,25 +162,29 @@ class Batcher {
   #refused = new Set();
   #absent = false;
 
-  constructor({ url, base = ".", dialect = "asana", maxActions = 10, window = 2, retries = 3, maxWait = 60_000,
-    fetch = globalThis.fetch, ...unknown } = {}) {
+  constructor(options = {}, byHand = false) {
+    if (Object.prototype.toString.call(options) !== "[object Object]") throw new TypeError(`${options}: give an object with url`);
+    const { url, base = ".", dialect = "asana", maxActions = 10, window = 2, retries = 3, maxWait = 60_000,
+      fetch = globalThis.fetch, ...unknown } = options;
     for (const name of Object.keys(unknown)) {
       throw new TypeError(`${name}: there is no such option; give url, base, dialect, maxActions, window, retries, maxWait or fetch`);
     }
-    if (!url) throw new TypeError(`url: ${url}: give that of the batch endpoint`);
-    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
-    this.#base = bare(new URL(base, new URL(bare(this.#url), this.#url)));
-    if (dialect !== "asana" && dialect !== "plain") throw new TypeError(`dialect: ${dialect}: give "asana" or "plain"`);
-    if (!Number.isInteger(maxActions) || maxActions < 1) {
-      throw new TypeError(`maxActions: ${maxActions}: give a whole number above 0`);
-    }
+    const page = globalThis.document?.baseURI ?? globalThis.location?.href;
+    this.#url = placeOf("url", url, page, "that of the batch endpoint: http(s), without a query, and whole outside of pages");
+    const within = placeOf("base", base, new URL(bare(this.#url), this.#url), "a path, or a URL without a query");
+    if (within.origin !== this.#url.origin) refuse("base", base, `one of the origin of url, ${this.#url.origin}`);
+    this.#base = bare(within);
+    if (dialect !== "asana" && dialect !== "plain") refuse("dialect", dialect, '"asana" or "plain"');
+    if (!Number.isInteger(maxActions) || maxActions < 1) refuse("maxActions", maxActions, "a whole number above 0");
     for (const [name, value] of Object.entries({ window, retries, maxWait })) {
-      if (!(typeof value === "number" && value >= 0)) throw new TypeError(`${name}: ${value}: give a number, at least 0`);
+      if (!(typeof value === "number" && value >= 0)) refuse(name, value, "a number, at least 0");
     }
-    if (typeof fetch !== "function") throw new TypeError(`fetch: ${fetch}: give a function`);
+    if (window === Infinity) refuse("window", window, "milliseconds; calls that wait for send() are createBatch's");
+    if (!Number.isInteger(retries)) refuse("retries", retries, "a whole number, at least 0");
+    if (typeof fetch !== "function") refuse("fetch", fetch, "a function");
     this.#asana = dialect === "asana";
     this.#maxActions = maxActions;
-    this.#window = window;
+    this.#window = byHand ? Infinity : window;
     this.#retries = retries;
     this.#maxWait = maxWait;
     // Taken now: whoever puts a batching fetch in the place of the global one does not send it round in circles.
@@ -401,6 +406,20 @@ class Call {
       this.fail(error);
     }
   }
+}
+
+function refuse(name, value, meant) {
+  throw new TypeError(`${name}: ${value}: give ${meant}`);
+}
+
+/** The URL that an option gives. Throws TypeError where it is none of a server, or more than a place there. */
+function placeOf(name, value, relativeTo, meant) {
+  try {
+    const text = value.href ?? value;
+    const place = new URL(text, relativeTo);
+    if (typeof text === "string" && text && /^https?:[^?#]*$/.test(place.href)) return place;
+  } catch {}
+  refuse(name, value, meant);
 }
 
 /** The path of a URL, without a slash at its end. */

@@ -407,6 +407,21 @@ test("options and arguments that cannot be are TypeErrors", async () => {
   assert.throws(() => createBatch({ url, retries: "2" }), /retries: 2: give a number, at least 0/);
   assert.throws(() => createBatchFetch({ url, window: -1 }), /window: -1: give a number/);
   assert.throws(() => createBatchFetch({ url, fetch: "fetch" }), /fetch: fetch: give a function/);
+  for (const options of ["/batch", null, new URL(url), [url], 5]) {
+    for (const create of [createBatchFetch, createBatch]) assert.throws(() => create(options), /: give an object with url$/);
+  }
+  const wrongUrls = ["", 5, {}, [url], "/batch", "http://", "file:///batch", `${url}?x`, new URL("?", url), new URL("#x", url)];
+  for (const wrong of wrongUrls) assert.throws(() => createBatchFetch({ url: wrong }), /^TypeError: url: .*: give that of the b/);
+  for (const base of ["", 5, null, "/api?x"]) {
+    assert.throws(() => createBatchFetch({ url, base }), /^TypeError: base: .*: give a path, or a URL without a query/);
+  }
+  for (const base of ["https://other.example/api", "//other.example"]) {
+    assert.throws(() => createBatchFetch({ url, base }), /^TypeError: base: .*: give one of the origin of url, http:/);
+  }
+  for (const retries of [1.5, Infinity]) assert.throws(() => createBatchFetch({ url, retries }), /: give a whole number, at/);
+  assert.throws(() => createBatchFetch({ url, window: Infinity }), /^TypeError: window: Infinity: give milliseconds/);
+  assert.throws(() => createBatch({ url, window: 5 }), /^TypeError: window: 5: leave it out: a batch waits for send\(\)/);
+  createBatchFetch({ url: new URL(url), base: new URL(api), maxWait: Infinity });
   const batched = batching();
   for (const [input, init] of [["/relative"], [`${api}/x`, { method: "GET", body: "{}" }], [`${api}/x`, { headers: "x" }]]) {
     const [through, alone] = await Promise.allSettled([batched(input, init), fetch(input, init)]);
