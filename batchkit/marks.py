@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 from jsonschema.exceptions import SchemaError
 from msgspec import Struct
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.keywords import suggesting
@@ -76,8 +76,8 @@ def batchable(
     """Mark a route as usable in a batch: ``@batchable`` or ``@batchable(cost=3, …)`` (contract section 2).
 
     Goes on functions, ``HTTPEndpoint`` classes (that class, not its subclasses) and their methods, FastAPI path operations,
-    ``functools.partial`` objects and mounted apps, above or below decorators that use ``functools.wraps``. A bound method, and an
-    object that takes no attributes, come back wrapped; everything else comes back itself.
+    ``functools.partial`` objects and mounted apps, above or below decorators that use ``functools.wraps``. A bound method and
+    a mounted app come back wrapped, and the mark is for what comes back; everything else comes back itself.
 
     ``cost``: what one action counts against rate limits, in requests, at least 1. ``schema``: a JSON Schema (2020-12) that
     the action's ``data`` must meet, compiled here. ``timeout``: seconds until the action's 504, instead of the endpoint's
@@ -143,20 +143,18 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
         raise TypeError(f"{endpoint!r} cannot be marked: mark the function, below @staticmethod")
     if not callable(endpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: give a function, an HTTPEndpoint class or an ASGI app")
-    if isinstance(endpoint, Router) and hasattr(endpoint, "include_router"):
-        raise TypeError(f"{endpoint!r} cannot be marked: an app includes its routes one by one: mark its path operations")
     if inspect.isclass(endpoint) and issubclass(endpoint, WebSocketEndpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: it answers websockets, which no batch has")
     if inspect.ismethod(endpoint):
         endpoint = functools.partial(endpoint)
-    known = getattr(endpoint, "__dict__", {}).get(name, value)
-    if known != value:
-        raise TypeError(f"{endpoint!r} is marked already: give all keywords to one @batchable")
-    try:
-        setattr(endpoint, name, value)
-    except AttributeError:
+    elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
+        # An app may stand in several places, and the mark is for this one.
         endpoint = MarkedApp(endpoint)
-        setattr(endpoint, name, value)
+    known = vars(endpoint).get(name, value)
+    # functools.wraps copies the mark of what it wraps, and the outer one holds.
+    if known != value and known is not getattr(getattr(endpoint, "__wrapped__", None), name, None):
+        raise TypeError(f"{endpoint!r} is marked already: give all keywords to one @batchable")
+    setattr(endpoint, name, value)
     return endpoint
 
 

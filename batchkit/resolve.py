@@ -16,7 +16,7 @@ from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
 from batchkit.marks import Mark
 from batchkit.matching import FULL
-from batchkit.model import METHODS, Action, Batch
+from batchkit.model import Action, Batch
 from batchkit.routes import Entry, Found, Table, find
 from batchkit.rules import unmet
 from batchkit.schema import Validator, explain, loads
@@ -39,16 +39,16 @@ class Resolver:
 
     def log(self, base_path: str) -> None:
         """Say what may run in a batch, once at the start; warn of templates that no route has, as of misspelled ones."""
-        routes = [(method, entry.template) for method, entry in self.table.methods()]
-        for sentence in unmet(self.settings.rules, routes):
+        templates = [entry.template for entry in self.table.leaves()]
+        for sentence in unmet(self.settings.rules, templates):
             logger.warning("exclude: %s", sentence)
-        if (unmet_by_hook := getattr(self.settings.cost_hook, "unmet", None)) is not None:
-            for sentence in unmet_by_hook(routes):
+        hook: Any = self.settings.cost_hook
+        # Of its class: a mock has whatever it is asked for.
+        if hasattr(type(hook), "unmet"):
+            for sentence in hook.unmet(templates):
                 logger.warning("cost_hook: %s", sentence)
-        if self.settings.base_path is not None:
-            below = (base_path.rstrip("/") + "/", "/{")
-            if not any(template.startswith(below) for _, template in routes):
-                logger.warning("base_path=%r: the app has no route below it", base_path)
+        if (self.settings.base_path or "").strip("/") and not any(_below(base_path, template) for template in templates):
+            logger.warning("base_path=%r: the app has no route below it", base_path)
         may_run = [f"{method} {template}" for method, template in self.may_run()]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
         logger.log(
@@ -63,11 +63,7 @@ class Resolver:
 
     def may_run(self) -> list[tuple[str, str]]:
         """The methods and full templates of all that may run in a batch, in the order of the routes as they are now."""
-        return [
-            (method, entry.template)
-            for method, entry in self.table.methods()
-            if method in METHODS and entry.verdict(method).mark is not None
-        ]
+        return [(method, entry.template) for method, entry in self.table.methods() if entry.verdict(method).mark is not None]
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""
@@ -128,6 +124,12 @@ class Resolver:
     def _refused(self, action: Action, reason: str) -> InvalidAction:
         logger.debug("data.actions[%d]: %s %s cannot run in a batch: %s", action.index, action.method, action.route, reason)
         return InvalidAction(f"data.actions[{action.index}]: This action cannot be used in a batch request")
+
+
+def _below(base_path: str, template: str) -> bool:
+    """Whether a route with this template, or what is mounted there, can be below ``base_path``."""
+    pairs = zip(base_path.strip("/").split("/"), template.strip("/").split("/"), strict=False)
+    return all(segment in ("", wanted) or "{" in segment for wanted, segment in pairs)
 
 
 class Refusal:

@@ -151,12 +151,11 @@ class Table:
                 yield entry
 
     def methods(self) -> Iterator[tuple[str, Entry]]:
-        """The entries that a request can end at, with each of their methods: those of an action, where a route names none."""
+        """The entries that a request can end at, with each of their methods that an action can have."""
         for entry in self.leaves():
             if not isinstance(entry.route, WebSocketRoute):
                 methods = getattr(entry.route, "methods", None) or METHODS
                 yield from ((method, entry) for method in METHODS if method in methods)
-                yield from ((method, entry) for method in sorted(methods) if method not in METHODS)
 
     def candidates(self, path: str) -> list[Entry]:
         """The entries, in order, that can match ``path``: all but those with another literal first segment."""

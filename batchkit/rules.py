@@ -60,20 +60,20 @@ def check_template(keyword: str, template: str) -> None:
         raise ValueError(f"{keyword}: {template!r}: write parameters as in '/tasks/{{gid}}' or '/tasks/{{gid:int}}'")
 
 
-def unmet(rules: Iterable[Rule], routes: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """What to say of each rule that means none of ``routes``, which are methods with full templates: it does nothing."""
+def unmet(rules: Iterable[Rule], templates: Sequence[str]) -> Iterator[str]:
+    """What to say of each rule that means none of ``templates``, the full ones of all routes: it does nothing."""
     for rule in rules:
-        if not any(rule.matches(method, template) for method, template in routes):
-            meant = get_close_matches(rule.text, _written(rule, routes), n=1)
+        if not any(rule.matches(rule.method or "GET", template) for template in templates):
+            meant = get_close_matches(rule.text, _written(rule, templates), n=1)
             yield f"{rule.text!r}: the app has no such route" + (f": did you mean {meant[0]!r}?" if meant else "")
 
 
-def _written(rule: Rule, routes: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """All that a rule of this kind could say of ``routes``."""
-    for method, template in routes:
+def _written(rule: Rule, templates: Iterable[str]) -> Iterator[str]:
+    """All that a rule of this kind could say of ``templates``."""
+    for template in templates:
         parts = template.split("/")
         for end in range(2, len(parts)) if rule.below else (len(parts),):
-            yield (f"{method} " if rule.method else "") + "/".join(parts[:end]) + ("/*" if rule.below else "")
+            yield (f"{rule.method} " if rule.method else "") + "/".join(parts[:end]) + ("/*" if rule.below else "")
 
 
 def _bare(template: str) -> str:

@@ -108,6 +108,9 @@ async def test_what_did_not_arrive_is_raised() -> None:
                 batch.get(path)
             with pytest.raises(httpx2.RemoteProtocolError) as raised:
                 await batch.send()
+            # What failed is still there to be sent.
+            with pytest.raises(httpx2.RequestError):
+                await batch.send()
     assert raised.value.request.url.path == "/tasks/9"
 
 

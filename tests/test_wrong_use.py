@@ -330,11 +330,6 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "is marked already: give all keywords to one",
     ),
-    (
-        wrong(batchable, APIRouter()),
-        TypeError,
-        "cannot be marked: an app includes its routes one by one: mark its path operations",
-    ),
     (wrong(not_batchable, WebSocketEndpoint), TypeError, "cannot be marked: it answers websockets, which no batch has"),
     (wrong(batchable, schema={"$ref": "#"}), ValueError, "not a JSON Schema: it refers to itself without end"),
     (wrong(batchable, schema={"pattern": "("}), ValueError, "'(' is not a 'regex'"),
@@ -393,8 +388,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Limiter, asana_limits(), "http://h"), ValueError, "store: give None for memory, or a URL that begins with redis://"),
     (wrong(Limiter, asana_limits(), 6379), TypeError, "store=6379: give None for memory, a URL like redis://127.0.0.1:6379/0"),
     (wrong(Limiter, asana_limits(), MemoryStore), TypeError, "MemoryStore'>: give None for memory, a URL"),
-    (wrong(Limiter, asana_limits(), "redis://h:abc/0"), ValueError, "with numbers for the port and the database"),
-    (wrong(Limiter, asana_limits(), "redis://h/db"), ValueError, "with numbers for the port and the database"),
+    (wrong(Limiter, asana_limits(), "redis://h:abc/0"), ValueError, "with numbers for port and database"),
+    (wrong(Limiter, asana_limits(), "redis://h/db"), ValueError, "with numbers for port and database"),
     (wrong(Limiter, asana_limits(), prefix=5), TypeError, "Limiter: prefix=5: give a text"),
     (wrong(asana_limits, 150), TypeError, "asana_limits: 150: name it by its keyword: per_minute, search_routes, key"),
     (
@@ -711,8 +706,9 @@ async def warned(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
     [
         (Rate(5, 60, name="a", routes=["/taks"]), "a: routes: '/taks': the app has no such route: did you mean '/tasks'?"),
         (Concurrency(5, name="a", routes=["/user/*"]), "a: routes: '/user/*': the app has no such route"),
-        (Rate(5, 60, name="a", routes=["POST /tasks"]), "'POST /tasks': the app has no such route: did you mean 'GET /tasks'?"),
-        (Rate(5, 60, name="a", methods=["GTE", "POST"]), "a: methods: 'GTE': HTTP has no such method: did you mean 'GET'?"),
+        (Rate(5, 60, name="a", routes=["GET /taks"]), "'GET /taks': the app has no such route: did you mean 'GET /tasks'?"),
+        (Rate(5, 60, name="a", methods=["HEAD"], routes=["GET /tasks"]), None),
+        (Rate(5, 60, name="a", methods=["GTE", "POST"]), "a: methods: 'GTE': did you mean 'GET'?"),
         (Rate(5, 60, name="a", routes=["GET /tasks", "/users/{gid}", "/users/*", "HEAD /tasks/"], methods=["GET"]), None),
         (Rate(5, 60, name="a", methods=["PROPFIND"], routes=["/dav"]), None),
     ],
@@ -738,7 +734,10 @@ async def test_what_has_no_effect_is_told_at_the_start(caplog: pytest.LogCapture
     ]
     elsewhere = BatchEndpoint(policy="all", base_path="/ap").mount_to(Starlette(routes=ROUTES))
     assert await warned(elsewhere, caplog) == ["base_path='/ap': the app has no route below it"]
-    assert await warned(BatchEndpoint(policy="all", base_path="/users").mount_to(Starlette(routes=ROUTES)), caplog) == []
+    for base_path in ("/users", "/t/acme", "/opaque", ""):
+        routes = [*ROUTES, Route("/t/{tenant}/x", endpoint), Mount("/opaque", batchable(another_app))]
+        there = BatchEndpoint(policy="all", base_path=base_path)
+        assert await warned(there.mount_to(Starlette(routes=routes)), caplog) == []
     for cost_hook in (None, Limiter(asana_limits())):
         apart = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
         assert await warned(BatchEndpoint(policy="all", cost_hook=cost_hook).mount_to(apart), caplog) == [
@@ -787,6 +786,17 @@ def test_no_schema_that_works_is_refused(schema: Any) -> None:
     assert isinstance(mark, Mark)
     assert mark.schema is not None
     mark.schema.is_valid({"below": [{"below": []}]})
+
+
+def test_a_transport_for_others_is_no_surprise_to_who_asks() -> None:
+    transport = BatchTransport(url="https://x/batch")
+    assert not hasattr(transport, "aclose")
+    assert getattr(transport, "__aenter__", None) is None
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@h:6379/0/?x=y", "redis://[::1]", "valkey://h//2", "redis://h/%30"])
+def test_no_url_that_works_is_refused(url: str) -> None:
+    Limiter(asana_limits(), url)
 
 
 class Hook:

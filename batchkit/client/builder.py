@@ -206,14 +206,16 @@ class Batch:
 
 
 class _Plan:
-    """What becomes of the drafts, which it takes away: ``batches``, and by index in ``requests`` those that go ``alone``."""
+    """What becomes of the drafts, which are taken away when all are answered: ``batches``, and by index in ``requests`` those
+    that go ``alone``.
+    """
 
     def __init__(
         self, client: httpx2.Client | httpx2.AsyncClient, drafts: list[tuple[str, str, dict[str, Any]]], server: Server
     ) -> None:
         self._server = server
         self.requests = [client.build_request(method, url, **keywords) for method, url, keywords in drafts]
-        drafts.clear()
+        self._drafts = drafts
         self.outcomes: list[httpx2.Response | Exception | None] = [None] * len(self.requests)
         self.batches: list[Gathering] = []
         self.alone: list[int] = []
@@ -254,4 +256,5 @@ class _Plan:
         for outcome in self.outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
+        del self._drafts[: len(self.outcomes)]
         return [outcome for outcome in self.outcomes if isinstance(outcome, httpx2.Response)]

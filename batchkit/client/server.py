@@ -106,6 +106,10 @@ def read_url(name: str, value: object, meant: str) -> httpx2.URL:
     return url
 
 
+class WrongClient(TypeError, AttributeError):
+    """A client of the other kind has been given a transport: an AttributeError too, so that ``hasattr`` is answered."""
+
+
 def only_for(client: str, advice: str, *others: str) -> Callable[[object, str], Any]:
     """A ``__getattr__`` for a transport that only ``client`` takes: what else asks for these ``others``, as a client of the other
     kind does, meets a TypeError with ``advice``. A type checker must not see it: it knows what the transport lacks.
@@ -113,7 +117,7 @@ def only_for(client: str, advice: str, *others: str) -> Callable[[object, str], 
 
     def look_up(self: object, name: str) -> Any:
         if name in others:
-            raise TypeError(f"{type(self).__name__} is for httpx2.{client}: {advice}")
+            raise WrongClient(f"{type(self).__name__} is for httpx2.{client}: {advice}")
         return object.__getattribute__(self, name)
 
     return look_up

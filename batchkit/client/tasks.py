@@ -84,7 +84,7 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
-        if not isinstance(transport, httpx2.AsyncBaseTransport | None):
+        if transport is not None and not hasattr(transport, "handle_async_request"):
             raise TypeError(f"transport={transport!r}: give what sends, an httpx2.AsyncBaseTransport, or None; the URL is url=")
         self._server = Server(url, window=window, **options)
         self._transport = httpx2.AsyncHTTPTransport() if transport is None else transport

@@ -121,7 +121,7 @@ class BatchTransport(httpx2.BaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
-        if not isinstance(transport, httpx2.BaseTransport | None):
+        if transport is not None and not hasattr(transport, "handle_request"):
             raise TypeError(f"transport={transport!r}: give what sends, an httpx2.BaseTransport, or None; the URL is url=")
         self._server = Server(url, window=window, **options)
         self._transport = httpx2.HTTPTransport() if transport is None else transport

@@ -7,12 +7,11 @@ which is opened here for the life of the app.
 from __future__ import annotations
 
 import logging
-import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
@@ -72,12 +71,10 @@ class Connections:
         if scheme is None:
             raise ValueError("store: give None for memory, or a URL that begins with redis://, rediss:// or valkey://")
         try:
-            well_formed = urlsplit(url).port != 0 and re.fullmatch(r"/?[0-9]*", urlsplit(url).path)
+            _ = urlsplit(url).port, int(unquote(urlsplit(url).path).replace("/", "") or 0)
         except ValueError:
-            well_formed = None
-        if not well_formed:
             # Without it: it may hold a password.
-            raise ValueError("store: give a URL like redis://127.0.0.1:6379/0, with numbers for the port and the database")
+            raise ValueError("store: give a URL like redis://127.0.0.1:6379/0, with numbers for port and database") from None
         self.url = scheme + url[url.index(":") :]
         # By itself coredis would take a certificate for any host.
         self.tls = scheme == "rediss" and "ssl_" not in url

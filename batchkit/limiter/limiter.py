@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from difflib import get_close_matches
 from functools import lru_cache
 from http import HTTPMethod
 from types import TracebackType
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from batchkit.errors import TooManyRequests
-from batchkit.keywords import nearest, suggesting
+from batchkit.keywords import suggesting
 from batchkit.limiter.keys import COMMON, digest
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
@@ -121,12 +122,14 @@ class Limiter:
         """
         self.endpoints.append(endpoint)
 
-    def unmet(self, routes: Sequence[tuple[str, str]]) -> Iterator[str]:
-        """What to say of limits for templates or methods that ``routes``, those of the app, do not have: they limit nothing."""
+    def unmet(self, templates: Sequence[str]) -> Iterator[str]:
+        """What to say of limits that may count nothing: none of ``templates``, those of all routes, or a misspelled method."""
         for limit in self.limits:
-            for method in sorted(set(limit.methods or ()).difference(HTTPMethod, (method for method, _ in routes))):
-                yield f"{limit.name}: methods: {method!r}: HTTP has no such method: {nearest(method, map(str, HTTPMethod))}"
-            yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, routes))
+            for method in sorted(set(limit.methods or ()).difference(HTTPMethod)):
+                # Others, a PURGE or PROPFIND, are somebody's own.
+                if meant := get_close_matches(method, map(str, HTTPMethod), n=1):
+                    yield f"{limit.name}: methods: {method!r}: did you mean {meant[0]!r}?"
+            yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, templates))
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()

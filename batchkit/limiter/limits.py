@@ -62,7 +62,7 @@ class Limit:
             rules = tuple(Rule.read(f"{self.name}: routes", text) for text in strings(f"{self.name}: routes", self.routes))
             object.__setattr__(self, "rules", rules)
             for rule in rules:
-                if rule.method and self.methods is not None and rule.method not in self.methods:
+                if self.methods and not any(rule.matches(method, rule.template) for method in self.methods):
                     raise ValueError(
                         f"{self.name}: routes: {rule.text!r}: {rule.method} is none of its methods; it counts nothing"
                     )

@@ -106,9 +106,10 @@ class LimitMiddleware:
             await response(scope, receive, send)
 
     def _warn(self, table: Table) -> None:
-        for sentence in self.limiter.unmet([(method, entry.template) for method, entry in table.methods()]):
+        entries = list(table.leaves())
+        for sentence in self.limiter.unmet([entry.template for entry in entries]):
             logger.warning("LimitMiddleware: %s", sentence)
-        for entry in table.leaves():
+        for entry in entries:
             if isinstance(entry.endpoint, BatchEndpoint) and not any(entry.endpoint is free for free in self.limiter.endpoints):
                 logger.warning(
                     "LimitMiddleware: the batch endpoint at %s does not ask this limiter, so its actions are counted one by one "
