@@ -36,7 +36,7 @@ def first_segment(path: str) -> str | None:
 
 def matches_by_path(route: BaseRoute) -> bool:
     """Whether a route matches just by its path, as written; another class, or another pattern, is its own affair."""
-    if "matches" in vars(route):
+    if "matches" in getattr(route, "__dict__", ()):
         return False
     if isinstance(route, Mount):
         return type(route).matches is Mount.matches and route.path_regex == compile_path(route.path + "/{path:path}")[0]

@@ -119,7 +119,7 @@ _StrictValidator: Any = extend(  # type: ignore[no-untyped-call]
 )
 
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DRAFT: str = Draft202012Validator.META_SCHEMA["$id"]
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Validator:
@@ -129,8 +129,8 @@ def compile_schema(schema: Mapping[str, Any]) -> Validator:
     """
     if isinstance(schema, Mapping):
         schema = dict(schema)
-        if str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
-            raise SchemaError(f"$schema {schema['$schema']!r}: write it for {DIALECT}, which says some things by other keywords")
+        if str(schema.get("$schema", DRAFT)).rstrip("#") != DRAFT:
+            raise SchemaError(f"$schema {schema['$schema']!r}: write it for {DRAFT}, which says some things by other keywords")
     Draft202012Validator.check_schema(schema)
     _check_references(schema)
     compiled: Validator = _StrictValidator(schema, registry=REGISTRY)

@@ -137,12 +137,7 @@ class Settings:
             raise TypeError(f"host={self.host!r}: it is a class: give the app itself")
         if self.cost_hook is not None:
             check_hook("cost_hook", self.cost_hook)
-        if self.base_path is not None and not (
-            isinstance(self.base_path, str) and re.fullmatch(r"(?:/[^/?#\s]+)*/?", self.base_path)
-        ):
-            raise ValueError(
-                f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
-            )
+        check_base_path(self.base_path)
         for name in ("require_json", "console", "client_js"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r}: give True or False")
@@ -185,6 +180,12 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise ValueError where the value of keyword ``name`` is none of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, choices))}")
+
+
+def check_base_path(value: object) -> None:
+    """Raise ValueError where the value of keyword ``base_path`` is neither None nor a path that others can be below."""
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"(?:/[^/?#\s]+)*/?", value)):
+        raise ValueError(f"base_path={value!r}: give a path like '/api/1.0', or None for the parent of the batch URL")
 
 
 def check_seconds(name: str, value: object, *, zero: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 
 import httpx2
 
-from batchkit.settings import check_choice, check_seconds
+from batchkit.settings import check_base_path, check_choice, check_seconds
 
 __all__ = ["Options", "Server", "only_for", "read_url"]
 
@@ -59,12 +59,7 @@ class Server:
 
     def __post_init__(self, place: httpx2.URL | str) -> None:
         self.url = read_url("url", place, "the batch endpoint, like 'https://example.com/batch'")
-        if self.base_path is not None and not (
-            isinstance(self.base_path, str) and re.fullmatch(r"(?:/[^/?#\s]+)*/?", self.base_path)
-        ):
-            raise ValueError(
-                f"base_path={self.base_path!r}: give a path like '/api/1.0', or None for the parent of the batch URL"
-            )
+        check_base_path(self.base_path)
         if not isinstance(self.stream, bool):
             raise TypeError(f"stream={self.stream!r}: give True or False")
         check_choice("dialect", self.dialect, ("asana", "plain"))
