@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from functools import partial
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from starlette.applications import Starlette
 from starlette.routing import Route, Router
@@ -34,6 +33,17 @@ from batchkit.wire import decode, encode
 __all__ = ["BatchEndpoint"]
 
 HostApp = TypeVar("HostApp", bound="Starlette | Router")
+
+
+class NoPathOperation:
+    """Meets with an error who asks an endpoint for its ``__signature__``, as ``@app.post`` of FastAPI does: it would take
+    ``scope``, ``receive`` and ``send`` for parameters of the request.
+    """
+
+    def __get__(self, endpoint: BatchEndpoint | None, owner: type) -> NoReturn:
+        if endpoint is None:
+            raise AttributeError("__signature__")
+        raise TypeError("A BatchEndpoint is an ASGI app, and no path operation: write endpoint.mount_to(app, '/batch')")
 
 
 @not_batchable
@@ -67,6 +77,8 @@ class BatchEndpoint(Settings):
     ``server_timing``: whether the answer says in ``Server-Timing`` when each action started and how long it took; default: as
     ``console``.
     """
+
+    __signature__ = NoPathOperation()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,10 +179,10 @@ class BatchEndpoint(Settings):
         return frame(scope, state, self.base_path, guard, nested=not in_host, in_lines=in_lines)
 
     def _guarded(self, host: Starlette | Router, parent: str) -> tuple[Resolver, Guard]:
-        resolver = Resolver(host if self.host is None else self.host, self, routes=host)
-        started = partial(resolver.log, parent if self.base_path is None else self.base_path)
+        base_path = parent if self.base_path is None else self.base_path
+        resolver = Resolver(host if self.host is None else self.host, self, base_path, routes=host)
         router = _router(host)
-        router.middleware_stack = guard = Guard(router, self.help, started, self.cost_hook)
+        router.middleware_stack = guard = Guard(router, self.help, resolver.log, self.cost_hook)
         return resolver, guard
 
     def _host_of(self, scope: Scope) -> tuple[Resolver, Guard | None]:
@@ -185,16 +197,16 @@ class BatchEndpoint(Settings):
             return known
         if isinstance(app, Starlette | Router):
             # Mounted by hand: the host is known from its first batch on.
-            resolver, guard = self._hosts[id(app)] = self._guarded(app, _parent(scope["path"]))
-            guard.started()
-            return resolver, guard
+            known = self._hosts[id(app)] = self._guarded(app, _parent(scope["path"]))
+            return known
         if self.host is None or not self.allowed:
             raise RuntimeError(
                 "batchkit cannot tell which app its actions should go to: mount_to the outermost app, or name it, "
                 "with all its middleware: BatchEndpoint(host=app, …); for a host that is neither Starlette nor FastAPI "
                 "add base_path= and allow=, the templates of what may run"
             )
-        known = self._hosts[id(app)] = Resolver(self.host, self, routes=allow_list(self.allowed)), None
+        resolver = Resolver(self.host, self, self.base_path or "", routes=allow_list(self.allowed))
+        known = self._hosts[id(app)] = resolver, None
         return known
 
 

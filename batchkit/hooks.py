@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 __all__ = ["check_function", "check_hook", "check_plugin"]
+
+logger = logging.getLogger("batchkit")
 
 # What a plugin's methods are called with, and what they answer.
 _METHODS = {
@@ -47,12 +51,15 @@ def check_hook(name: str, hook: Callable[..., Any]) -> None:
 
 
 def check_plugin(plugin: object) -> None:
-    """Raise TypeError where the methods of ``plugin`` cannot be those of a Plugin."""
+    """Raise TypeError where the methods of ``plugin`` cannot be those of a Plugin; warn of one that seems misspelled."""
     if isinstance(plugin, type):
         raise TypeError(f"plugins: {plugin!r} is a class: give an instance of it")
     for method, (arguments, answer) in _METHODS.items():
         function = getattr(plugin, method, None)
         if function is None:
+            meant = get_close_matches(method, _others(type(plugin)), n=1, cutoff=0.75)
+            if meant:
+                logger.warning("plugins: %s.%s is never called: did you mean %r?", type(plugin).__name__, meant[0], method)
             continue
         name = f"plugins: {type(plugin).__name__}.{method}"
         if not callable(function):
@@ -62,6 +69,11 @@ def check_plugin(plugin: object) -> None:
             raise TypeError(f"{name}: {_YIELDS}")
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{name}: it is async: it must return {answer}, when it is called and not when it is awaited")
+
+
+def _others(plugin: type) -> list[str]:
+    """The public methods that batchkit does not call."""
+    return [name for name in dir(plugin) if name[0] != "_" and name not in _METHODS and callable(getattr(plugin, name, None))]
 
 
 def _called(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
+from types import FunctionType, MethodType
 from typing import Any, TypeVar, overload
 
 from jsonschema.exceptions import SchemaError
@@ -17,16 +20,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.keywords import suggesting
 from batchkit.schema import Validator, compile_schema
 
-__all__ = ["Mark", "MarkedApp", "batchable", "not_batchable", "read_mark"]
+__all__ = ["Mark", "MarkedApp", "batchable", "lost_marks", "not_batchable", "read_mark"]
 
 T = TypeVar("T")
 
 # Two attributes, not one: functools.wraps copies both upwards, and a refusal must survive a permission above it.
 BATCHABLE = "__batchable__"
 NOT_BATCHABLE = "__not_batchable__"
+# On what cannot carry a mark itself: references to what came back instead.
+COPIES = "__batchable_copies__"
 
 # None is an endpoint that somebody lost.
 _NOTHING = object()
+
+HANDLERS = ("get", "head", "post", "put", "patch", "delete")
+FUNCTIONS = (FunctionType, MethodType, functools.partial)
 
 
 class Mark(Struct, frozen=True):
@@ -103,13 +111,19 @@ def batchable(
     return _attach(endpoint, BATCHABLE, mark)
 
 
-def not_batchable(endpoint: T, /) -> T:
-    """Mark a route as never usable in a batch. It wins over every permission (contract section 2).
+@overload
+def not_batchable(endpoint: T, /) -> T: ...
+@overload
+def not_batchable() -> Callable[[T], T]: ...
+@suggesting
+def not_batchable(endpoint: Any = _NOTHING, /) -> Any:
+    """Mark a route as never usable in a batch: ``@not_batchable``. It wins over every permission (contract section 2).
 
     Goes on whatever ``@batchable`` goes on; on a class it holds for subclasses too.
     """
-    marked: T = _attach(endpoint, NOT_BATCHABLE, True)
-    return marked
+    if endpoint is _NOTHING:
+        return not_batchable
+    return _attach(endpoint, NOT_BATCHABLE, True)
 
 
 def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
@@ -126,7 +140,7 @@ def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
             innermost.get if method == "HEAD" and hasattr(innermost, "get") else None
         )
         if handler is None and innermost.dispatch is HTTPEndpoint.dispatch:
-            handlers = [getattr(innermost, name, None) for name in ("get", "head", "post", "put", "patch", "delete")]
+            handlers = [getattr(innermost, name, None) for name in HANDLERS]
             of_methods = [read_mark(handler, method) for handler in handlers if handler is not None]
             marks += [mark for mark in of_methods if isinstance(mark, Mark)]
         elif handler is not None:
@@ -134,6 +148,48 @@ def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
     if any(mark is False for mark in marks):
         return False
     return next((mark for mark in marks if mark is not None), None)
+
+
+def lost_marks(endpoints: Iterable[Any]) -> Iterator[str]:
+    """What to say of those of a host's ``endpoints`` and mounted apps that show no mark, though somebody has set one for them."""
+    shown = {id(endpoint): endpoint for endpoint in endpoints}
+    for endpoint in [*shown.values()]:
+        if isinstance(endpoint, MarkedApp):
+            shown.pop(id(endpoint.app), None)
+    seen = {id(layer) for endpoint in shown.values() for layer in _layers(endpoint)}
+    for endpoint in shown.values():
+        handlers = [vars(endpoint).get(name) for name in HANDLERS] if inspect.isclass(endpoint) else []
+        for each in filter(None, (endpoint, *handlers)):
+            if all(_own_mark(layer) is None for layer in _layers(each)):
+                yield from _lost_mark(each, seen)
+
+
+def _lost_mark(endpoint: Any, seen: Container[int]) -> Iterator[str]:
+    name = getattr(endpoint, "__qualname__", repr(endpoint))
+    bases = [base for base in inspect.getmro(endpoint)[1:] if BATCHABLE in vars(base)] if inspect.isclass(endpoint) else ()
+    if bases:
+        yield f"{name}: the mark of {bases[0].__qualname__} is for that class alone: mark this one as well"
+    if any(copy() is None for copy in getattr(endpoint, COPIES, ())):
+        yield f"{name}: the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
+    for hidden in _inside(endpoint):
+        if _own_mark(hidden) is not None and id(hidden) not in seen:
+            yield f"{name}: hides the mark of {hidden.__qualname__}: write that with functools.wraps, or put the mark above it"
+
+
+def _inside(endpoint: Any) -> Iterator[Any]:
+    """The functions that a function or an object holds on to, as a decorator's do; the methods of a class are no such."""
+    found = [] if inspect.isclass(endpoint) else [endpoint]
+    for each in found:
+        held = [value for layer in _layers(each) for value in (layer, *getattr(layer, "__dict__", {}).values(), *_cells(layer))]
+        found += [value for value in held if isinstance(value, FUNCTIONS) and all(value is not known for known in found)]
+    yield from found[1:]
+
+
+def _cells(function: Any) -> Iterator[Any]:
+    for cell in getattr(function, "__closure__", None) or ():
+        # It may be empty as yet.
+        with suppress(ValueError):
+            yield cell.cell_contents
 
 
 def _attach(endpoint: Any, name: str, value: object) -> Any:
@@ -146,16 +202,24 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
     if inspect.isclass(endpoint) and issubclass(endpoint, WebSocketEndpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: it answers websockets, which no batch has")
     if inspect.ismethod(endpoint):
-        endpoint = functools.partial(endpoint)
+        endpoint = _copy(endpoint.__func__, functools.partial(endpoint))
     elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
         # An app may stand in several places, and the mark is for this one.
-        endpoint = MarkedApp(endpoint)
+        endpoint = _copy(endpoint, MarkedApp(endpoint))
     known = vars(endpoint).get(name, value)
     # functools.wraps copies the mark of what it wraps, and the outer one holds.
     if known != value and known is not getattr(getattr(endpoint, "__wrapped__", None), name, None):
         raise TypeError(f"{endpoint!r} is marked already: give all keywords to one @batchable")
     setattr(endpoint, name, value)
     return endpoint
+
+
+def _copy(original: Any, copy: T) -> T:
+    """``copy``, and on the original a reference that tells whether somebody has kept it."""
+    # What has slots, or is written in C, cannot be told.
+    with suppress(AttributeError, TypeError):
+        setattr(original, COPIES, [*getattr(original, COPIES, ()), weakref.ref(copy)])
+    return copy
 
 
 def _layers(endpoint: Any) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
-from batchkit.marks import Mark
+from batchkit.marks import Mark, lost_marks
 from batchkit.matching import FULL
 from batchkit.model import Action, Batch
 from batchkit.routes import Entry, Found, Table, find
@@ -28,18 +28,26 @@ logger = logging.getLogger("batchkit")
 
 
 class Resolver:
-    """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them."""
+    """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them; ``base_path`` is what the
+    log says they are below.
+    """
 
-    def __init__(self, app: ASGIApp, settings: Settings, *, routes: Starlette | Router) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, base_path: str, *, routes: Starlette | Router) -> None:
         router = routes.router if isinstance(routes, Starlette) else routes
         self.app = app
         self.routed = routes
         self.settings = settings
+        self.base_path = base_path
+        self.logged = False
         self.table = Table(router, settings, responder=routes if isinstance(routes, Starlette) else None)
 
-    def log(self, base_path: str) -> None:
-        """Say what may run in a batch, once at the start; warn of templates that no route has, as of misspelled ones."""
-        templates = [entry.template for entry in self.table.leaves()]
+    def log(self) -> None:
+        """Say what may run in a batch, at the start or with the first batch; warn of marks and templates that have no effect."""
+        self.logged = True
+        leaves = list(self.table.leaves())
+        for sentence in lost_marks(layer for entry in leaves for layer in (entry.endpoint, *entry.around)):
+            logger.warning("%s", sentence)
+        templates = [entry.template for entry in leaves]
         for sentence in unmet(self.settings.rules, templates):
             logger.warning("exclude: %s", sentence)
         hook: Any = self.settings.cost_hook
@@ -47,15 +55,15 @@ class Resolver:
         if hasattr(type(hook), "unmet"):
             for sentence in hook.unmet(templates):
                 logger.warning("cost_hook: %s", sentence)
-        if (self.settings.base_path or "").strip("/") and not any(_below(base_path, template) for template in templates):
-            logger.warning("base_path=%r: the app has no route below it", base_path)
+        if (self.settings.base_path or "").strip("/") and not any(_below(self.base_path, template) for template in templates):
+            logger.warning("base_path=%r: the app has no route below it", self.base_path)
         may_run = [f"{method} {template}" for method, template in self.may_run()]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
         logger.log(
             logging.INFO if may_run else logging.WARNING,
             "Batches go to %s, below %s, through %s; %d routes may run: %s",
             type(self.app).__name__,
-            base_path or "/",
+            self.base_path or "/",
             ", ".join(getattr(item, "__name__", repr(item)) for item in around) or "no middleware",
             len(may_run),
             ", ".join(may_run) or "none, mark some with @batchable",
@@ -67,6 +75,9 @@ class Resolver:
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""
+        if not self.logged:
+            # Mounted by hand, or on a server that sends no lifespan.
+            self.log()
         self.table.refresh()
         for action in batch.actions:
             if action.result is None:

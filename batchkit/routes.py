@@ -142,20 +142,19 @@ class Table:
         }
 
     def leaves(self) -> Iterator[Entry]:
-        """The entries that a request can end at, those below mounts in their places."""
+        """The entries that an HTTP request can end at, those below mounts in their places."""
         self.refresh()
         for entry in self._entries:
             if entry.below is not None and entry.below.refresh():
                 yield from entry.below.leaves()
-            else:
+            elif not isinstance(getattr(entry.route, "original_route", entry.route), WebSocketRoute):
                 yield entry
 
     def methods(self) -> Iterator[tuple[str, Entry]]:
-        """The entries that a request can end at, with each of their methods that an action can have."""
+        """The entries that an HTTP request can end at, with each of their methods that an action can have."""
         for entry in self.leaves():
-            if not isinstance(entry.route, WebSocketRoute):
-                methods = getattr(entry.route, "methods", None) or METHODS
-                yield from ((method, entry) for method in METHODS if method in methods)
+            methods = getattr(entry.route, "methods", None) or METHODS
+            yield from ((method, entry) for method in METHODS if method in methods)
 
     def candidates(self, path: str) -> list[Entry]:
         """The entries, in order, that can match ``path``: all but those with another literal first segment."""

@@ -28,7 +28,6 @@ from opentelemetry.trace import NoOpTracer
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -246,6 +245,12 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         ValueError,
         "'/batch' has a batch endpoint already: give",
     ),
+    (
+        wrong(FastAPI().post("/batch"), BatchEndpoint()),
+        TypeError,
+        "A BatchEndpoint is an ASGI app, and no path operation: write endpoint.mount_to(app, '/batch')",
+    ),
+    (wrong(APIRouter().add_api_route, "/batch", BatchEndpoint(), methods=["POST"]), TypeError, "and no path operation: write"),
     (wrong(asks_for_host.mount_to, Starlette()), ValueError, "mount_to: allow=['/x'] is for other hosts: mark the routes"),
     # Hooks and plugins
     (wrong(BatchEndpoint, cost_hook=3), TypeError, "cost_hook=3: give a callable"),
@@ -683,81 +688,6 @@ async def test_a_hook_that_is_wrong_only_as_it_runs(
     assert not ran
     app = BatchEndpoint(cost_hook=cost_hook, limiter_errors="allow").mount_to(Starlette(routes=[Route("/x", runs)]))
     assert (await post(app, envelope(action("/x")))).status == allowed
-
-
-ROUTES = [
-    Route("/tasks", endpoint),
-    Route("/dav", endpoint, methods=["PROPFIND"]),
-    Mount("/users", routes=[Route("/{gid:int}", endpoint)]),
-]
-
-
-async def warned(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is warned of at the start of ``app``."""
-    caplog.clear()
-    async with lifespan(app):
-        pass
-    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("limit", "says"),
-    [
-        (Rate(5, 60, name="a", routes=["/taks"]), "a: routes: '/taks': the app has no such route: did you mean '/tasks'?"),
-        (Concurrency(5, name="a", routes=["/user/*"]), "a: routes: '/user/*': the app has no such route"),
-        (Rate(5, 60, name="a", routes=["GET /taks"]), "'GET /taks': the app has no such route: did you mean 'GET /tasks'?"),
-        (Rate(5, 60, name="a", methods=["HEAD"], routes=["GET /tasks"]), None),
-        (Rate(5, 60, name="a", methods=["GTE", "POST"]), "a: methods: 'GTE': did you mean 'GET'?"),
-        (Rate(5, 60, name="a", routes=["GET /tasks", "/users/{gid}", "/users/*", "HEAD /tasks/"], methods=["GET"]), None),
-        (Rate(5, 60, name="a", methods=["PROPFIND"], routes=["/dav"]), None),
-    ],
-)
-async def test_a_limit_on_a_route_that_is_not_there_is_told_at_the_start(
-    limit: Rate | Concurrency, says: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    limiter = Limiter([limit])
-    apps = [
-        BatchEndpoint(cost_hook=limiter, policy="all").mount_to(Starlette(routes=ROUTES)),
-        Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)]),
-    ]
-    for app in apps:
-        told = await warned(app, caplog)
-        assert [says is not None and says in sentence for sentence in told] == [True] * (says is not None)
-
-
-@pytest.mark.anyio
-async def test_what_has_no_effect_is_told_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
-    unmarked = BatchEndpoint().mount_to(Starlette(routes=ROUTES))
-    assert await warned(unmarked, caplog) == [
-        "Batches go to Starlette, below /, through no middleware; 0 routes may run: none, mark some with @batchable"
-    ]
-    elsewhere = BatchEndpoint(policy="all", base_path="/ap").mount_to(Starlette(routes=ROUTES))
-    assert await warned(elsewhere, caplog) == ["base_path='/ap': the app has no route below it"]
-    for base_path in ("/users", "/t/acme", "/opaque", ""):
-        routes = [*ROUTES, Route("/t/{tenant}/x", endpoint), Mount("/opaque", batchable(another_app))]
-        there = BatchEndpoint(policy="all", base_path=base_path)
-        assert await warned(there.mount_to(Starlette(routes=routes)), caplog) == []
-    for cost_hook in (None, Limiter(asana_limits())):
-        apart = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
-        assert await warned(BatchEndpoint(policy="all", cost_hook=cost_hook).mount_to(apart), caplog) == [
-            "LimitMiddleware: the batch endpoint at /batch does not ask this limiter, so its actions are counted one by one "
-            "as they run: give it cost_hook=limiter"
-        ]
-
-
-@pytest.mark.anyio
-async def test_routes_that_the_app_adds_as_it_starts_are_there(caplog: pytest.LogCaptureFixture) -> None:
-    @asynccontextmanager
-    async def adds(app: Starlette) -> AsyncIterator[None]:
-        app.add_route("/late", endpoint)
-        yield
-
-    limiter = Limiter([Rate(5, 60, name="a", routes=["/late"])])
-    app = Starlette(lifespan=adds, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
-    BatchEndpoint(policy="all", cost_hook=limiter, exclude=["/late"]).mount_to(app)
-    # Nothing but that none is left to run.
-    assert [sentence for sentence in await warned(app, caplog) if not sentence.startswith("Batches go")] == []
 
 
 def test_a_fastapi_that_hides_included_routes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from batchkit.errors import TooManyRequests
-from batchkit.keywords import suggesting
+from batchkit.keywords import nearest, suggesting
 from batchkit.limiter.keys import COMMON, digest
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
@@ -149,7 +149,13 @@ class Limiter:
     def _covering(self, method: str, route: str | None, limit: str | None) -> tuple[Limit, ...]:
         if limit is not None and all(each.limit != limit for each in self.limits):
             # A misspelled name would limit nothing.
-            logger.warning("@batchable(limit=%r) on %s: the limiter has no Rate or Concurrency with that limit=", limit, route)
+            known = [each.limit for each in self.limits if each.limit is not None]
+            logger.warning(
+                "@batchable(limit=%r) on %s: the limiter has no Rate or Concurrency with that limit=%s",
+                limit,
+                route,
+                f": {nearest(limit, known)}" if known else "",
+            )
         return tuple(each for each in self.limits if each.covers(method, route, limit))
 
 

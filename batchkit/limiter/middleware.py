@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,7 +19,7 @@ from batchkit.limiter.limiter import Admission, Limiter
 from batchkit.marks import Mark
 from batchkit.matching import FULL
 from batchkit.model import RUNNING, current_action
-from batchkit.routes import Found, Table, find
+from batchkit.routes import Entry, Found, Table, find
 from batchkit.settings import LIMITER_ERRORS, Settings, check_choice, check_seconds
 
 __all__ = ["LimitMiddleware"]
@@ -107,15 +107,34 @@ class LimitMiddleware:
 
     def _warn(self, table: Table) -> None:
         entries = list(table.leaves())
+        if self._is_elsewhere(table, entries):
+            logger.warning(
+                "LimitMiddleware: the batch endpoint that asks this limiter is in another app, and routes= of its limits is for "
+                "that one's: add the middleware there, and not below it"
+            )
+            return
         for sentence in self.limiter.unmet([entry.template for entry in entries]):
             logger.warning("LimitMiddleware: %s", sentence)
         for entry in entries:
-            if isinstance(entry.endpoint, BatchEndpoint) and not any(entry.endpoint is free for free in self.limiter.endpoints):
+            if isinstance(entry.endpoint, BatchEndpoint) and not self._asked_by(entry.endpoint):
                 logger.warning(
                     "LimitMiddleware: the batch endpoint at %s does not ask this limiter, so its actions are counted one by one "
                     "as they run: give it cost_hook=limiter",
                     entry.template,
                 )
+
+    def _is_elsewhere(self, table: Table, entries: Sequence[Entry]) -> bool:
+        """Whether batches are counted by the templates of another app."""
+        hosts = [next(_hosts(getattr(endpoint, "host", None)), None) for endpoint in self.limiter.endpoints]
+        return (
+            any(limit.rules for limit in self.limiter.limits)
+            and bool(hosts)
+            and not any(self._asked_by(layer) for entry in entries for layer in (entry.endpoint, *entry.around))
+            and not any(getattr(host, "router", host) is table.source for host in hosts)
+        )
+
+    def _asked_by(self, endpoint: object) -> bool:
+        return any(endpoint is each for each in self.limiter.endpoints)
 
     def _is_charged(self, scope: Scope) -> bool:
         action = current_action(scope)
@@ -129,13 +148,17 @@ class LimitMiddleware:
         if entry is None or found.match is not FULL:
             return False
         layers = (entry.endpoint, *(entry.below.around if entry.below is not None else ()))
-        return any(endpoint is layer for layer in layers for endpoint in self.limiter.endpoints)
+        return any(self._asked_by(layer) for layer in layers)
 
     def _find(self, scope: Scope) -> Found | None:
         """Where the request ends, None where that cannot be told."""
-        table = self._table or self._read(scope)
+        table = self._table
         if table is None:
-            return None
+            table = self._read(scope)
+            if table is None:
+                return None
+            # In a mount, or on a server that sends no lifespan, there was no start to tell it at.
+            self._warn(table)
         try:
             table.refresh()
             return find(table, {"root_path": "", **scope})

@@ -1,0 +1,355 @@
+"""What a person may write that has no effect, while all may yet be right: it is told in the log when the app has started."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Host, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from batchkit import BatchEndpoint, batchable, not_batchable
+from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
+from tests.asgi import lifespan, request
+from tests.batches import action, batch
+
+limiter = Limiter(asana_limits())
+
+
+async def another_app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+def endpoint(request: Request) -> Response:
+    return Response()
+
+
+ROUTES = [
+    Route("/tasks", endpoint),
+    Route("/dav", endpoint, methods=["PROPFIND"]),
+    Mount("/users", routes=[Route("/{gid:int}", endpoint)]),
+]
+
+
+async def warned(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is warned of at the start of ``app``."""
+    caplog.clear()
+    async with lifespan(app):
+        pass
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (Rate(5, 60, name="a", routes=["/taks"]), "a: routes: '/taks': the app has no such route: did you mean '/tasks'?"),
+        (Concurrency(5, name="a", routes=["/user/*"]), "a: routes: '/user/*': the app has no such route"),
+        (Rate(5, 60, name="a", routes=["GET /taks"]), "'GET /taks': the app has no such route: did you mean 'GET /tasks'?"),
+        (Rate(5, 60, name="a", methods=["HEAD"], routes=["GET /tasks"]), None),
+        (Rate(5, 60, name="a", methods=["GTE", "POST"]), "a: methods: 'GTE': did you mean 'GET'?"),
+        (Rate(5, 60, name="a", routes=["GET /tasks", "/users/{gid}", "/users/*", "HEAD /tasks/"], methods=["GET"]), None),
+        (Rate(5, 60, name="a", methods=["PROPFIND"], routes=["/dav"]), None),
+    ],
+)
+async def test_a_limit_on_a_route_that_is_not_there_is_told_at_the_start(
+    limit: Rate | Concurrency, says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    apps = [
+        BatchEndpoint(cost_hook=Limiter([limit]), policy="all").mount_to(Starlette(routes=ROUTES)),
+        Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=Limiter([limit]))]),
+    ]
+    for app in apps:
+        told = await warned(app, caplog)
+        assert [says is not None and says in sentence for sentence in told] == [True] * (says is not None)
+
+
+@pytest.mark.anyio
+async def test_what_has_no_effect_is_told_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    unmarked = BatchEndpoint().mount_to(Starlette(routes=ROUTES))
+    assert await warned(unmarked, caplog) == [
+        "Batches go to Starlette, below /, through no middleware; 0 routes may run: none, mark some with @batchable"
+    ]
+    elsewhere = BatchEndpoint(policy="all", base_path="/ap").mount_to(Starlette(routes=ROUTES))
+    assert await warned(elsewhere, caplog) == ["base_path='/ap': the app has no route below it"]
+    for base_path in ("/users", "/t/acme", "/opaque", ""):
+        routes = [*ROUTES, Route("/t/{tenant}/x", endpoint), Mount("/opaque", batchable(another_app))]
+        there = BatchEndpoint(policy="all", base_path=base_path)
+        assert await warned(there.mount_to(Starlette(routes=routes)), caplog) == []
+    for cost_hook in (None, Limiter(asana_limits())):
+        apart = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+        assert await warned(BatchEndpoint(policy="all", cost_hook=cost_hook).mount_to(apart), caplog) == [
+            "LimitMiddleware: the batch endpoint at /batch does not ask this limiter, so its actions are counted one by one "
+            "as they run: give it cost_hook=limiter"
+        ]
+
+
+@pytest.mark.anyio
+async def test_routes_that_the_app_adds_as_it_starts_are_there(caplog: pytest.LogCaptureFixture) -> None:
+    @asynccontextmanager
+    async def adds(app: Starlette) -> AsyncIterator[None]:
+        app.add_route("/late", endpoint)
+        yield
+
+    limiter = Limiter([Rate(5, 60, name="a", routes=["/late"])])
+    app = Starlette(lifespan=adds, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    BatchEndpoint(policy="all", cost_hook=limiter, exclude=["/late"]).mount_to(app)
+    # Nothing but that none is left to run.
+    assert [sentence for sentence in await warned(app, caplog) if not sentence.startswith("Batches go")] == []
+
+
+# Marks that nobody sees
+
+
+def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
+    async def around(request: Request) -> Response:
+        answer: Response = await function(request)
+        return answer
+
+    return around
+
+
+class Decorator:
+    """One that is an object, as FastAPI takes them."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    async def __call__(self, request: Request) -> Any:
+        return await self.function(request)
+
+
+class Tasks:
+    async def show(self, request: Request) -> Response:
+        return Response()
+
+    @batchable
+    async def marked(self, request: Request) -> Response:
+        return Response()
+
+
+class Base(HTTPEndpoint):
+    async def get(self, request: Request) -> Response:
+        return Response()
+
+
+class Derived(batchable(type("Marked", (Base,), {}))):  # type: ignore[misc]
+    pass
+
+
+class OfMethods(HTTPEndpoint):
+    get = decorator(batchable(Base.get))
+
+
+async def handler(request: Request) -> Response:
+    return Response()
+
+
+def dropped_method() -> Route:
+    tasks = Tasks()
+    batchable(tasks.show)
+    return Route("/x", tasks.show)
+
+
+def dropped_app(app: ASGIApp) -> Mount:
+    batchable(app)
+    return Mount("/x", app)
+
+
+ASGI = Starlette(routes=[Route("/y", endpoint)])
+hides = "hides the mark of handler: write that with functools.wraps, or put the mark above it"
+dropped = "the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda: Route("/x", decorator(batchable(handler))), f"decorator.<locals>.around: {hides}"),
+        (lambda: Route("/x", functools.partial(decorator(batchable(handler)))), hides),
+        (lambda: Route("/x", decorator(functools.partial(decorator(batchable(handler))))), hides),
+        # This one would run with policy="all".
+        (lambda: Route("/x", decorator(not_batchable(handler))), hides),
+        (lambda: Route("/x", OfMethods), "hides the mark of Base.get"),
+        (lambda: Route("/x", Derived), "Derived: the mark of Marked is for that class alone: mark this one as well"),
+        (dropped_method, f"Tasks.show: {dropped}"),
+        (lambda: dropped_app(Starlette(routes=[Route("/y", endpoint)])), dropped),
+        (lambda: dropped_app(another_app), None),
+        # These are right.
+        (lambda: Route("/x", functools.wraps(handler)(decorator(batchable(handler)))), None),
+        (lambda: Route("/x", batchable(decorator(batchable(handler)))), None),
+        (lambda: Route("/x", not_batchable(decorator(batchable(handler)))), None),
+        (lambda: Route("/x", batchable(decorator(handler))), None),
+        (lambda: Route("/x", batchable(Tasks().show)), None),
+        (lambda: Route("/x", Tasks().marked), None),
+        (lambda: Route("/x", batchable(type("Own", (Derived,), {}))), None),
+        (lambda: Mount("/x", batchable(ASGI)), None),
+        (lambda: Host("a.example", batchable(ASGI)), None),
+    ],
+)
+async def test_a_mark_that_nobody_sees(
+    write: Callable[[], Any], says: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Marks stay where they were put.
+    for name in ("__batchable__", "__not_batchable__"):
+        monkeypatch.setattr(handler, name, None, raising=False)
+        monkeypatch.delattr(handler, name)
+    told = await warned(BatchEndpoint(policy="all").mount_to(Starlette(routes=[write(), Route("/z", endpoint)])), caplog)
+    assert [says is not None and says in sentence for sentence in told] == [True] * (says is not None)
+
+
+@pytest.mark.anyio
+async def test_what_calls_a_marked_endpoint_that_has_a_route_hides_no_mark(caplog: pytest.LogCaptureFixture) -> None:
+    @batchable
+    async def first(request: Request) -> Response:
+        return Response()
+
+    async def second(request: Request) -> Response:
+        return await first(request)
+
+    app = BatchEndpoint().mount_to(Starlette(routes=[Route("/1", first), Route("/2", second)]))
+    assert await warned(app, caplog) == []
+
+
+@pytest.mark.anyio
+async def test_the_mark_of_a_method_of_an_object_in_fastapi(caplog: pytest.LogCaptureFixture) -> None:
+    app, router = FastAPI(), APIRouter()
+    router.add_api_route("/x", Decorator(batchable(decorator(endpoint))))
+    app.include_router(router, prefix="/api")
+    app.get("/y")(batchable(endpoint))
+    [told] = await warned(BatchEndpoint().mount_to(app), caplog)
+    assert "Decorator object at " in told
+    assert "hides the mark of decorator.<locals>.around" in told
+
+
+# Limits
+
+
+async def chat(websocket: WebSocket) -> None: ...
+
+
+@pytest.mark.anyio
+async def test_no_limit_counts_websockets(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter([Rate(5, 60, name="a", routes=["/chat"])])
+    app, router = FastAPI(), APIRouter()
+    router.websocket("/chat")(chat)
+    app.include_router(router)
+    app.get("/x")(batchable(endpoint))
+    starlette = Starlette(routes=[Route("/x", batchable(endpoint)), WebSocketRoute("/chat", chat)])
+    for host in (app, starlette):
+        assert await warned(BatchEndpoint(cost_hook=limiter).mount_to(host), caplog) == [
+            "cost_hook: a: routes: '/chat': the app has no such route"
+        ]
+
+
+@pytest.mark.anyio
+async def test_a_mark_with_a_limit_that_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    @batchable(limit="serch")
+    async def search(request: Request) -> Response:
+        return Response()
+
+    app = BatchEndpoint(cost_hook=Limiter(asana_limits())).mount_to(Starlette(routes=[Route("/x", search)]))
+    async with lifespan(app):
+        await batch(app, action("/x"), action("/x"))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "@batchable(limit='serch') on /x: the limiter has no Rate or Concurrency with that limit=: did you mean 'search'?"
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("template", ["/sub/x", "/x"])
+async def test_a_middleware_below_the_app_of_its_batch_endpoint(template: str, caplog: pytest.LogCaptureFixture) -> None:
+    """There its templates would mean other routes than in a batch."""
+    limiter = Limiter([Rate(5, 60, name="a", routes=[template])])
+    around = [Middleware(LimitMiddleware, limiter=limiter)]
+    routes = [Route("/x", batchable(endpoint))]
+    told = (
+        "LimitMiddleware: the batch endpoint that asks this limiter is in another app, and routes= of its limits is for that "
+        "one's: add the middleware there, and not below it"
+    )
+    for below in (Mount("/sub", routes=routes, middleware=around), Mount("/sub", Starlette(routes=routes, middleware=around))):
+        app = BatchEndpoint(cost_hook=limiter).mount_to(Starlette(routes=[below]))
+        caplog.clear()
+        async with lifespan(app):
+            await batch(app, action("/sub/x"))
+            await request(app, "GET", "/sub/x")
+            await request(app, "GET", "/sub/x")
+        records = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert records[-1] == told
+        assert records.count(told) == 1
+        assert len(records) == 1 + (template == "/x")
+
+
+@pytest.mark.anyio
+async def test_a_middleware_below_that_is_right(caplog: pytest.LogCaptureFixture) -> None:
+    """Limits for all routes mean the same everywhere; and an app in another one may have a batch endpoint of its own."""
+    for rate, own in ((Rate(5, 60, name="a"), False), (Rate(5, 60, name="a", routes=["/x"]), True)):
+        limiter = Limiter([rate])
+        sub = Starlette(routes=[Route("/x", batchable(endpoint))], middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+        app = Starlette(routes=[Mount("/sub", sub)])
+        BatchEndpoint(cost_hook=limiter, host=sub if own else None).mount_to(sub if own else app)
+        async with lifespan(app):
+            await batch(app, action("/x" if own else "/sub/x"), path="/sub/batch" if own else "/batch")
+            await request(app, "GET", "/sub/x")
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+@pytest.mark.anyio
+async def test_without_a_lifespan_the_first_batch_and_request_tell(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter([Rate(5, 60, name="a", routes=["/taks"])])
+    around = [Middleware(LimitMiddleware, limiter=limiter)]
+    app = BatchEndpoint(cost_hook=limiter, exclude=["/y"]).mount_to(
+        Starlette(routes=[Route("/tasks", batchable(endpoint))], middleware=around)
+    )
+    for _ in range(2):
+        await request(app, "GET", "/tasks")
+        await batch(app, action("/tasks"))
+    meant = "a: routes: '/taks': the app has no such route: did you mean '/tasks'?"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"LimitMiddleware: {meant}",
+        "exclude: '/y': the app has no such route",
+        f"cost_hook: {meant}",
+    ]
+
+
+# Plugins
+
+
+class Watcher:
+    def action(self, app: ASGIApp) -> ASGIApp:
+        return app
+
+
+class Misspelled(Watcher):
+    def on_batch(self, batch: Any) -> None: ...
+
+    def refuse(self, batch: Any, error: Any) -> None: ...
+
+
+class Careful(Watcher):
+    actions = 0
+
+    def refused(self, batch: Any, error: Any) -> None: ...
+
+    def refuses(self) -> None: ...
+
+    def report(self) -> None: ...
+
+
+def test_a_method_of_a_plugin_that_is_never_called(caplog: pytest.LogCaptureFixture) -> None:
+    BatchEndpoint(plugins=[Careful(), Watcher()])
+    assert caplog.messages == []
+    BatchEndpoint(plugins=[Misspelled()])
+    assert caplog.messages == [
+        "plugins: Misspelled.on_batch is never called: did you mean 'batch'?",
+        "plugins: Misspelled.refuse is never called: did you mean 'refused'?",
+    ]
