@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import NoReturn, TypeVar
 
@@ -26,6 +27,7 @@ from batchkit.model import Batch
 from batchkit.openapi import in_one_piece, show_in_fastapi
 from batchkit.request import ClientGone, line_type, read
 from batchkit.resolve import Resolver
+from batchkit.routes import routed
 from batchkit.rules import check_template
 from batchkit.settings import Settings
 from batchkit.wire import decode, encode
@@ -117,14 +119,13 @@ class BatchEndpoint(Settings):
         router = _router(app)
         # A router of FastAPI's has its path operations below that.
         prefix: str = getattr(router, "prefix", "")
-        taken = [route.path for route in router.routes if isinstance(route, Route) and isinstance(route.endpoint, BatchEndpoint)]
-        if prefix + path in taken:
-            raise ValueError(f"mount_to: {path!r} has a batch endpoint already: give another path, or leave this one out")
-        host = self.host if isinstance(self.host, Starlette | Router) else app
+        if any(isinstance(route, Route) and route.path == prefix + path for route in router.routes):
+            raise ValueError(f"mount_to: {path!r} is a route already: give another path")
+        # Around the app there may be middleware of its own, which does not say what it leads to.
+        host = app if self.host is None else routed(self.host) or app
+        parent = _parent(prefix + path) if self.base_path is None else self.base_path
         # Below a mount, its prefix is known only by each request.
-        self._hosts[id(app if self.host is None else self.host)] = self._guarded(
-            host, ("" if host is app else "…") + _parent(prefix + path)
-        )
+        self._hosts[id(app if self.host is None else self.host)] = self._guarded(host, parent if host is app else None)
         # First, so that no catch-all of the host can take its path.
         router.routes.insert(0, Route(prefix + path, self))
         if hasattr(router, "add_api_route"):
@@ -178,11 +179,10 @@ class BatchEndpoint(Settings):
         state = guard.state if guard is not None and self._mounted_to is not None else None
         return frame(scope, state, self.base_path, guard, nested=not in_host, in_lines=in_lines)
 
-    def _guarded(self, host: Starlette | Router, parent: str) -> tuple[Resolver, Guard]:
-        base_path = parent if self.base_path is None else self.base_path
-        resolver = Resolver(host if self.host is None else self.host, self, base_path, routes=host)
+    def _guarded(self, host: Starlette | Router, base_path: str | None = None) -> tuple[Resolver, Guard]:
+        resolver = Resolver(host if self.host is None else self.host, self, routes=host)
         router = _router(host)
-        router.middleware_stack = guard = Guard(router, self.help, resolver.log, self.cost_hook)
+        router.middleware_stack = guard = Guard(router, self.help, partial(resolver.log, base_path), self.cost_hook)
         return resolver, guard
 
     def _host_of(self, scope: Scope) -> tuple[Resolver, Guard | None]:
@@ -190,14 +190,15 @@ class BatchEndpoint(Settings):
         app = self.host
         if app is None:
             app = self._mounted_to or scope.get("app")
-            if isinstance(app, Starlette | Router) and scope.get("router") is not _router(app):
+            # A router of another app would let actions past that one's middleware.
+            if isinstance(app, Starlette | Router) and not (scope.get("router") is _router(app) and scope.get("app", app) is app):
                 app = None
         known = self._hosts.get(id(app))
         if known is not None:
             return known
         if isinstance(app, Starlette | Router):
             # Mounted by hand: the host is known from its first batch on.
-            known = self._hosts[id(app)] = self._guarded(app, _parent(scope["path"]))
+            known = self._hosts[id(app)] = self._guarded(app)
             return known
         if self.host is None or not self.allowed:
             raise RuntimeError(
@@ -205,7 +206,7 @@ class BatchEndpoint(Settings):
                 "with all its middleware: BatchEndpoint(host=app, …); for a host that is neither Starlette nor FastAPI "
                 "add base_path= and allow=, the templates of what may run"
             )
-        resolver = Resolver(self.host, self, self.base_path or "", routes=allow_list(self.allowed))
+        resolver = Resolver(self.host, self, routes=allow_list(self.allowed))
         known = self._hosts[id(app)] = resolver, None
         return known
 

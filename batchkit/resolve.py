@@ -12,13 +12,13 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchkit.advice import advice
 from batchkit.errors import ActionFailed, InvalidAction
 from batchkit.frame import Frame
-from batchkit.marks import Mark, lost_marks
+from batchkit.marks import Mark
 from batchkit.matching import FULL
 from batchkit.model import Action, Batch
 from batchkit.routes import Entry, Found, Table, find
-from batchkit.rules import unmet
 from batchkit.schema import Validator, explain, loads
 from batchkit.settings import Settings
 
@@ -28,56 +28,50 @@ logger = logging.getLogger("batchkit")
 
 
 class Resolver:
-    """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them; ``base_path`` is what the
-    log says they are below.
-    """
+    """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, base_path: str, *, routes: Starlette | Router) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, *, routes: Starlette | Router) -> None:
         router = routes.router if isinstance(routes, Starlette) else routes
         self.app = app
         self.routed = routes
         self.settings = settings
-        self.base_path = base_path
         self.logged = False
+        self.told: set[str] = set()
         self.table = Table(router, settings, responder=routes if isinstance(routes, Starlette) else None)
 
-    def log(self) -> None:
-        """Say what may run in a batch, at the start or with the first batch; warn of marks and templates that have no effect."""
-        self.logged = True
-        leaves = list(self.table.leaves())
-        for sentence in lost_marks(layer for entry in leaves for layer in (entry.endpoint, *entry.around)):
-            logger.warning("%s", sentence)
-        templates = [entry.template for entry in leaves]
-        for sentence in unmet(self.settings.rules, templates):
-            logger.warning("exclude: %s", sentence)
-        hook: Any = self.settings.cost_hook
-        # Of its class: a mock has whatever it is asked for.
-        if hasattr(type(hook), "unmet"):
-            for sentence in hook.unmet(templates):
-                logger.warning("cost_hook: %s", sentence)
-        if (self.settings.base_path or "").strip("/") and not any(_below(self.base_path, template) for template in templates):
-            logger.warning("base_path=%r: the app has no route below it", self.base_path)
+    def log(self, base_path: str | None) -> None:
+        """Say what may run in a batch, and what seems to be wrong; ``base_path`` is None where only a batch can tell."""
+        self.logged = base_path is not None
+        try:
+            for sentence in advice(self.table, self.settings, base_path):
+                if sentence not in self.told:
+                    self.told.add(sentence)
+                    logger.warning("%s", sentence)
+        except Exception:
+            # It looks into whatever the host is made of, and must not keep it from starting.
+            logger.debug("The set-up could not be looked through", exc_info=True)
         may_run = [f"{method} {template}" for method, template in self.may_run()]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
+        remedy = "mark some with @batchable" if self.settings.policy == "marked" else "all are excluded, or cannot be read"
         logger.log(
             logging.INFO if may_run else logging.WARNING,
             "Batches go to %s, below %s, through %s; %d routes may run: %s",
             type(self.app).__name__,
-            self.base_path or "/",
+            "…" if base_path is None else base_path or "/",
             ", ".join(getattr(item, "__name__", repr(item)) for item in around) or "no middleware",
             len(may_run),
-            ", ".join(may_run) or "none, mark some with @batchable",
+            ", ".join(may_run) or f"none, {remedy}",
         )
 
     def may_run(self) -> list[tuple[str, str]]:
         """The methods and full templates of all that may run in a batch, in the order of the routes as they are now."""
-        return [(method, entry.template) for method, entry in self.table.methods() if entry.verdict(method).mark is not None]
+        return [(method, entry.template) for method, entry in self.table.may_run()]
 
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Give each action its route, its mark's figures and the app that answers it, or a 400 result."""
         if not self.logged:
-            # Mounted by hand, or on a server that sends no lifespan.
-            self.log()
+            # Mounted by hand or in another app, or on a server that sends no lifespan.
+            self.log(frame.base_path.removeprefix(frame.origin.root_path))
         self.table.refresh()
         for action in batch.actions:
             if action.result is None:
@@ -135,12 +129,6 @@ class Resolver:
     def _refused(self, action: Action, reason: str) -> InvalidAction:
         logger.debug("data.actions[%d]: %s %s cannot run in a batch: %s", action.index, action.method, action.route, reason)
         return InvalidAction(f"data.actions[{action.index}]: This action cannot be used in a batch request")
-
-
-def _below(base_path: str, template: str) -> bool:
-    """Whether a route with this template, or what is mounted there, can be below ``base_path``."""
-    pairs = zip(base_path.strip("/").split("/"), template.strip("/").split("/"), strict=False)
-    return all(segment in ("", wanted) or "{" in segment for wanted, segment in pairs)
 
 
 class Refusal:

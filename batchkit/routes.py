@@ -19,7 +19,7 @@ from batchkit.matching import FULL, PARTIAL, first_segment, matcher, matches_by_
 from batchkit.model import METHODS, Conduct
 from batchkit.settings import Settings
 
-__all__ = ["Entry", "Found", "Table", "find"]
+__all__ = ["Entry", "Found", "Table", "find", "routed"]
 
 DEFAULT_MARK = Mark()
 
@@ -47,11 +47,17 @@ class Entry:
         if isinstance(getattr(route, "original_route", route), Mount | Host):
             self.endpoint = route.app
             self.below = Table(route, table.settings, self.template, table.around, table.responder)
+        self.is_websocket = isinstance(getattr(route, "original_route", route), WebSocketRoute)
         self.match = matcher(route)
         segment = first_segment(getattr(route, "path", "")) if matches_by_path(route) else None
         self.segment = segment if segment is not None and "{" not in segment else None
         self.verdicts: dict[str, Verdict] = {}
         self.conduct = Conduct()
+
+    def methods(self) -> list[str]:
+        """Its methods that an action can have."""
+        methods = getattr(self.route, "methods", None) or METHODS
+        return [] if self.is_websocket else [method for method in METHODS if method in methods]
 
     def verdict(self, method: str) -> Verdict:
         """Whether the route may run in a batch for ``method``."""
@@ -141,20 +147,23 @@ class Table:
             if segment is not None
         }
 
-    def leaves(self) -> Iterator[Entry]:
-        """The entries that an HTTP request can end at, those below mounts in their places."""
+    def ends(self) -> Iterator[Entry]:
+        """The entries that a request or a websocket can end at, those below mounts in their places."""
         self.refresh()
         for entry in self._entries:
             if entry.below is not None and entry.below.refresh():
-                yield from entry.below.leaves()
-            elif not isinstance(getattr(entry.route, "original_route", entry.route), WebSocketRoute):
+                yield from entry.below.ends()
+            else:
                 yield entry
 
-    def methods(self) -> Iterator[tuple[str, Entry]]:
-        """The entries that an HTTP request can end at, with each of their methods that an action can have."""
-        for entry in self.leaves():
-            methods = getattr(entry.route, "methods", None) or METHODS
-            yield from ((method, entry) for method in METHODS if method in methods)
+    def leaves(self) -> Iterator[Entry]:
+        """Those that an HTTP request can end at."""
+        return (entry for entry in self.ends() if not entry.is_websocket)
+
+    def may_run(self) -> Iterator[tuple[str, Entry]]:
+        """The methods and entries of all that may run in a batch."""
+        for entry in self.ends():
+            yield from ((method, entry) for method in entry.methods() if entry.verdict(method).mark is not None)
 
     def candidates(self, path: str) -> list[Entry]:
         """The entries, in order, that can match ``path``: all but those with another literal first segment."""
@@ -200,6 +209,15 @@ def find(table: Table, scope: Scope) -> Found:
         if any(entry.match(other, path)[0] is not Match.NONE for entry in table.candidates(path)):
             return Found(Match.NONE, None, table, redirects=True)
     return Found(Match.NONE, None, table, scope=scope)
+
+
+def routed(app: Any) -> Starlette | Router | None:
+    """The Starlette or Router that a chain of middleware leads to, as far as each names its app; None where one does not."""
+    seen: list[Any] = []
+    while app is not None and not isinstance(app, Starlette | Router) and all(app is not each for each in seen):
+        seen.append(app)
+        app = getattr(app, "app", None)
+    return app if isinstance(app, Starlette | Router) else None
 
 
 def _layers(route: Mount | Host) -> list[ASGIApp]:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from starlette.routing import compile_path
 
-__all__ = ["Rule", "check_template", "read_template", "unmet"]
+__all__ = ["Rule", "check_template", "is_below", "read_template", "unmet"]
 
 _TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
 _PARAMETER = re.compile(r"{[a-zA-Z_]\w*(?::[a-zA-Z_]\w*)?}")
@@ -66,6 +66,13 @@ def unmet(rules: Iterable[Rule], templates: Sequence[str]) -> Iterator[str]:
         if not any(rule.matches(rule.method or "GET", template) for template in templates):
             meant = get_close_matches(rule.text, _written(rule, templates), n=1)
             yield f"{rule.text!r}: the app has no such route" + (f": did you mean {meant[0]!r}?" if meant else "")
+
+
+def is_below(base_path: str, template: str) -> bool:
+    """Whether a route with this template, or what is mounted there, can be below ``base_path``."""
+    wanted = base_path.strip("/").split("/") if base_path.strip("/") else []
+    pairs = zip(wanted, template.strip("/").split("/"), strict=False)
+    return all(given in ("", name) or "{" in name + given for name, given in pairs)
 
 
 def _written(rule: Rule, templates: Iterable[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from batchkit.errors import BatchError
 from batchkit.hooks import check_hook, check_plugin
 from batchkit.keywords import suggesting
 from batchkit.model import Batch
-from batchkit.rules import Rule, check_template, read_template
+from batchkit.rules import Rule, check_template, is_below, read_template
 
 __all__ = ["CostHook", "Plugin", "Settings"]
 
@@ -154,6 +154,8 @@ class Settings:
             if template.endswith("/*"):
                 raise ValueError(f"allow: {template!r}: spell out each path; '/*' would let through what nobody has looked at")
             check_template("allow", template)
+            if self.base_path is not None and not is_below(self.base_path, template):
+                raise ValueError(f"allow: {template!r}: it is not below base_path={self.base_path!r}: give whole paths")
         if self.allowed and (self.host is None or isinstance(self.host, Starlette | Router)):
             raise ValueError(
                 f"allow={self.allow!r}: it is for a host= whose routes cannot be read; mark those of others @batchable"

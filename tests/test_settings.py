@@ -178,13 +178,13 @@ async def test_the_start_says_what_may_run_and_what_excludes_nothing(
         WebSocketRoute("/ws", fresh()),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(Through)])
-    BatchEndpoint(policy="all", exclude=exclude).mount_to(app, "/api/1.0/batch")
+    BatchEndpoint(policy="all", exclude=exclude, base_path="/").mount_to(app, "/api/1.0/batch")
     async with lifespan(app):
         pass
     assert [record.getMessage() for record in caplog.records] == [
         "exclude: '/misspelled': the app has no such route",
         "exclude: '/scmi/*': the app has no such route: did you mean '/scim/*'?",
-        "Batches go to Starlette, below /api/1.0, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
+        "Batches go to Starlette, below /, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
     ]
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Body, FastAPI
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Host, Mount, Route, WebSocketRoute
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from batchkit import BatchEndpoint, batchable, not_batchable
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
 from tests.asgi import lifespan, request
-from tests.batches import action, batch
+from tests.batches import JSON, action, batch, envelope, post
 
 limiter = Limiter(asana_limits())
 
@@ -31,6 +32,15 @@ async def another_app(scope: Scope, receive: Receive, send: Send) -> None: ...
 
 def endpoint(request: Request) -> Response:
     return Response()
+
+
+def fresh() -> Callable[[Request], Response]:
+    """An endpoint of which nobody else has a mark."""
+
+    def endpoint(request: Request) -> Response:
+        return Response()
+
+    return endpoint
 
 
 ROUTES = [
@@ -80,11 +90,22 @@ async def test_what_has_no_effect_is_told_at_the_start(caplog: pytest.LogCapture
         "Batches go to Starlette, below /, through no middleware; 0 routes may run: none, mark some with @batchable"
     ]
     elsewhere = BatchEndpoint(policy="all", base_path="/ap").mount_to(Starlette(routes=ROUTES))
-    assert await warned(elsewhere, caplog) == ["base_path='/ap': the app has no route below it"]
+    remedy = "no route that may run is below it: give base_path='/', or what your routes are below"
+    assert await warned(elsewhere, caplog) == [f"base_path='/ap': {remedy}"]
+    above = BatchEndpoint(policy="all").mount_to(Starlette(routes=ROUTES), "/api/batch")
+    assert await warned(above, caplog) == [f"'/api', the parent of the batch URL: {remedy}"]
+    itself = BatchEndpoint(policy="all", base_path="/batch").mount_to(Starlette(routes=ROUTES))
+    assert await warned(itself, caplog) == [f"base_path='/batch': {remedy}"]
+    closed = BatchEndpoint(policy="all", exclude=["/*"]).mount_to(Starlette(routes=ROUTES))
+    assert await warned(closed, caplog) == [
+        "Batches go to Starlette, below /, through no middleware; 0 routes may run: none, all are excluded, or cannot be read"
+    ]
     for base_path in ("/users", "/t/acme", "/opaque", ""):
         routes = [*ROUTES, Route("/t/{tenant}/x", endpoint), Mount("/opaque", batchable(another_app))]
         there = BatchEndpoint(policy="all", base_path=base_path)
         assert await warned(there.mount_to(Starlette(routes=routes)), caplog) == []
+    tenants = [Route("/t/{tenant}/x", endpoint), Route("/t/acme/y", endpoint)]
+    assert await warned(BatchEndpoint(policy="all").mount_to(Starlette(routes=tenants), "/t/{org}/batch"), caplog) == []
     for cost_hook in (None, Limiter(asana_limits())):
         apart = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
         assert await warned(BatchEndpoint(policy="all", cost_hook=cost_hook).mount_to(apart), caplog) == [
@@ -324,6 +345,14 @@ async def test_without_a_lifespan_the_first_batch_and_request_tell(caplog: pytes
 # Plugins
 
 
+class Through:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
 class Watcher:
     def action(self, app: ASGIApp) -> ASGIApp:
         return app
@@ -353,3 +382,173 @@ def test_a_method_of_a_plugin_that_is_never_called(caplog: pytest.LogCaptureFixt
         "plugins: Misspelled.on_batch is never called: did you mean 'batch'?",
         "plugins: Misspelled.refuse is never called: did you mean 'refused'?",
     ]
+
+
+# What is mounted, and where to
+
+
+@pytest.mark.anyio
+async def test_a_host_that_its_batches_do_not_reach(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the endpoint is in another app than its host, only a batch tells what its actions are relative to."""
+    sub = Starlette(routes=[Route("/x", batchable(endpoint))])
+    app = BatchEndpoint(host=sub, exclude=["/typo"]).mount_to(Starlette(routes=[Mount("/api", sub)]), "/api/batch")
+    assert await warned(app, caplog) == []
+    for _ in range(2):
+        assert [result["status_code"] for result in await batch(app, action("/x"), path="/api/batch")] == [404]
+    remedy = "no route that may run is below it: give base_path='/', or what your routes are below"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "exclude: '/typo': the app has no such route",
+        f"'/api', the parent of the batch URL: {remedy}",
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("root_path", ["", "/v1"])
+async def test_an_endpoint_in_a_mounted_app_is_right(root_path: str, caplog: pytest.LogCaptureFixture) -> None:
+    sub = Starlette(routes=[Route("/x", batchable(endpoint))])
+    app = Starlette(routes=[Mount("/api", sub)])
+    for host, path in ((sub, "/1"), (app, "/2")):
+        BatchEndpoint(host=host).mount_to(sub, path)
+        sub.router.routes.append(Route(path + "/by-hand", BatchEndpoint(host=host, base_path="/" if host is sub else "/api")))
+    async with lifespan(app):
+        for path in ("/api/1", "/api/1/by-hand", "/api/2", "/api/2/by-hand"):
+            answer = await request(app, "POST", path, headers=[JSON], body=envelope(action("/x")), root_path=root_path)
+            assert b'"status_code":200' in answer.body
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+class Login:
+    """Middleware around an app that is complete, which lets nobody in."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/batch":
+            await Response(status_code=401)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.anyio
+async def test_a_router_of_an_app_does_not_let_actions_past_its_middleware(caplog: pytest.LogCaptureFixture) -> None:
+    app = Starlette(routes=[Route("/x", batchable(endpoint))], middleware=[Middleware(Login)])
+    BatchEndpoint().mount_to(app.router)
+    caplog.set_level("INFO")
+    assert (await post(app, envelope(action("/x")))).status == 500
+    assert "mount_to the outermost app, or name it, with all its middleware" in caplog.text
+    router = Router([Route("/x", batchable(endpoint))])
+    assert [result["status_code"] for result in await batch(BatchEndpoint().mount_to(router), action("/x"))] == [200]
+
+
+@pytest.mark.anyio
+async def test_actions_are_judged_by_the_app_that_they_go_to() -> None:
+    """``host`` may be middleware around another app than the one that has the endpoint: that app's marks hold."""
+    here = Starlette(routes=[Route("/open", batchable(endpoint)), Route("/closed", batchable(endpoint))])
+    there = Starlette(routes=[Route("/open", batchable(endpoint)), Route("/closed", handler)])
+    app = BatchEndpoint(host=Through(Through(there))).mount_to(here)
+    results = await batch(app, action("/open"), action("/closed"))
+    assert [result["status_code"] for result in results] == [200, 400]
+
+
+@pytest.mark.anyio
+async def test_a_route_behind_the_batch_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    for app in (FastAPI(), Starlette(routes=[Route("/x", batchable(endpoint))])):
+        BatchEndpoint().mount_to(app)
+        app.router.add_route("/y", batchable(endpoint))
+        app.router.add_route("/batch", endpoint, methods=["POST"])
+        assert await warned(app, caplog) == [
+            "/batch: the batch endpoint has this path, so your route is never reached: give it another one"
+        ]
+
+
+@pytest.mark.anyio
+async def test_a_mark_without_effect(caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI()
+    app.websocket("/chat")(batchable(chat))
+    app.add_api_route("/purged", batchable(fresh()), methods=["PURGE"])
+    app.get("/x")(batchable(limit="search")(fresh()))
+    none = "@batchable has no effect: no action is a websocket, or has a method of this route's"
+    search = "/x: @batchable(limit='search') has no effect on batches without cost_hook=, a Limiter"
+    assert await warned(BatchEndpoint().mount_to(app), caplog) == [f"/chat: {none}", f"/purged: {none}", search]
+    assert await warned(BatchEndpoint(cost_hook=Limiter(asana_limits())).mount_to(app, "/2"), caplog) == [
+        f"/chat: {none}",
+        f"/purged: {none}",
+    ]
+
+
+class Task(BaseModel):
+    name: str
+
+
+class Envelope(BaseModel):
+    data: Task
+
+
+class Aliased(BaseModel):
+    task: Task = Field(alias="data")
+
+
+class Choices(BaseModel):
+    task: Task = Field(validation_alias=AliasChoices("data", "task"))
+
+
+class Optional(BaseModel):
+    name: str = ""
+
+
+class Unwraps(Task):
+    @model_validator(mode="before")
+    @classmethod
+    def unwrap(cls, value: Any) -> Any:
+        return value["data"]
+
+
+@pytest.mark.anyio
+async def test_bodies_that_asanas_dialect_cannot_send(caplog: pytest.LogCaptureFixture) -> None:
+    app, router = FastAPI(), APIRouter()
+
+    @router.post("/1")
+    @batchable
+    async def one(task: Task) -> None: ...
+
+    @router.put("/2")
+    @batchable
+    async def two(task: Task, other: Task) -> None: ...
+
+    @router.post("/right/1")
+    @batchable
+    async def right(task: Envelope) -> None: ...
+
+    @router.post("/right/2")
+    @batchable
+    async def aliased(task: Aliased) -> None: ...
+
+    @router.post("/right/3")
+    @batchable
+    async def optional(task: Optional) -> None: ...
+
+    @router.post("/right/4")
+    @batchable
+    async def unwraps(task: Unwraps) -> None: ...
+
+    @router.post("/right/5")
+    @batchable
+    async def embedded(data: Annotated[Task, Body(embed=True)]) -> None: ...
+
+    @router.post("/right/6")
+    @batchable
+    async def anything(task: dict[str, Any]) -> None: ...
+
+    @router.post("/right/7")
+    @batchable
+    async def choices(task: Choices) -> None: ...
+
+    @router.post("/not/marked")
+    async def unmarked(task: Task) -> None: ...
+
+    app.include_router(router)
+    says = "its body has no 'data', where dialect='asana' puts all: give dialect='plain'"
+    assert await warned(BatchEndpoint(dialect="plain").mount_to(app, "/plain"), caplog) == []
+    BatchEndpoint().mount_to(app)
+    assert await warned(app, caplog) == [f"POST /1: {says}", f"PUT /2: {says}"]

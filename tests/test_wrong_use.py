@@ -243,7 +243,13 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (
         wrong(BatchEndpoint().mount_to, BatchEndpoint().mount_to(Starlette())),
         ValueError,
-        "'/batch' has a batch endpoint already: give",
+        "mount_to: '/batch' is a route already: give another path",
+    ),
+    (wrong(BatchEndpoint().mount_to, Starlette(routes=[Route("/batch", endpoint)])), ValueError, "'/batch' is a route already"),
+    (
+        wrong(BatchEndpoint, host=another_app, base_path="/api", allow=["GET /x"]),
+        ValueError,
+        "allow: '/x': it is not below base_path='/api': give whole paths",
     ),
     (
         wrong(FastAPI().post("/batch"), BatchEndpoint()),
