@@ -28,6 +28,8 @@ def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[
         # FastAPI's description has a route of the endpoint's own there.
         if entry.template in own and entry.endpoint is not settings and read_mark(entry.endpoint, "POST") is not False:
             yield f"{entry.template}: the batch endpoint has this path, so your route is never reached: give it another one"
+        if entry.endpoint is settings and (settings.console or settings.client_js) and "GET" not in entry.methods():
+            yield f"{entry.template}: its methods= keep out the GET of console and client_js: leave methods= out"
     yield from (f"exclude: {sentence}" for sentence in unmet(settings.rules, [entry.template for entry in entries]))
     hook: Any = settings.cost_hook
     # Of its class: a mock has whatever it is asked for.

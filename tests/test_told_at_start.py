@@ -463,6 +463,15 @@ async def test_a_route_behind_the_batch_endpoint(caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("keywords", "told"), [({"console": True}, 1), ({"client_js": True}, 1), ({}, 0)])
+async def test_a_page_that_its_route_keeps_out(keywords: Any, told: int, caplog: pytest.LogCaptureFixture) -> None:
+    routes = [Route("/x", batchable(endpoint)), Route("/batch", BatchEndpoint(**keywords), methods=["POST"])]
+    await batch(Starlette(routes=routes), action("/x"))
+    says = "/batch: its methods= keep out the GET of console and client_js: leave methods= out"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [says] * told
+
+
+@pytest.mark.anyio
 async def test_a_mark_without_effect(caplog: pytest.LogCaptureFixture) -> None:
     app = FastAPI()
     app.websocket("/chat")(batchable(chat))
