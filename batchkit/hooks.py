@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
+import itertools
 import logging
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -44,9 +46,7 @@ def check_hook(name: str, hook: Callable[..., Any]) -> None:
     called = _called(hook)
     if _yields(called):
         raise TypeError(f"{name}={hook!r}: {_YIELDS}")
-    # What wraps an async function has its annotations, and need not be async itself.
-    returns_nothing = getattr(called, "__annotations__", {}).get("return", ...) in (None, "None")
-    if returns_nothing and not inspect.iscoroutinefunction(called) and not hasattr(called, "__wrapped__"):
+    if inspect.isfunction(called) and not inspect.iscoroutinefunction(called) and _returned(called) == {None}:
         raise TypeError(f"{name}={hook!r}: it is not async: write async def")
 
 
@@ -81,6 +81,16 @@ def _called(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function if inspect.isroutine(function) or isinstance(function, type) else type(function).__call__
+
+
+def _returned(function: Callable[..., Any]) -> set[object]:
+    """The constants that a function returns, and ``...`` for all else; None stands at the end of each that comes there."""
+    instructions = list(dis.get_instructions(function))
+    return {
+        each.argval if each.opname == "RETURN_CONST" else before.argval if before.opname == "LOAD_CONST" else ...
+        for before, each in itertools.pairwise(instructions)
+        if each.opname in ("RETURN_CONST", "RETURN_VALUE")
+    }
 
 
 def _yields(function: Callable[..., Any]) -> bool:

@@ -68,6 +68,11 @@ async def two_arguments(batch: Batch, units: int) -> None: ...
 def not_async(batch: Batch) -> None: ...
 
 
+def unannotated(batch):  # type: ignore[no-untyped-def]
+    if batch.cost > 5:
+        raise TooManyRequests("more than 5")
+
+
 async def async_generator(batch: Batch) -> AsyncIterator[None]:
     yield
 
@@ -261,6 +266,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     # Hooks and plugins
     (wrong(BatchEndpoint, cost_hook=3), TypeError, "cost_hook=3: give a callable"),
     (wrong(BatchEndpoint, cost_hook=not_async), TypeError, "not_async>: it is not async: write async def"),
+    (wrong(BatchEndpoint, cost_hook=unannotated), TypeError, "unannotated>: it is not async: write async def"),
+    (wrong(BatchEndpoint, cost_hook=lambda batch: None), TypeError, "it is not async: write async def"),
     (wrong(BatchEndpoint, cost_hook=no_argument), TypeError, "no_argument>: it is called with the Batch"),
     (wrong(BatchEndpoint, cost_hook=two_arguments), TypeError, "it is called with the Batch, and takes (batch:"),
     (
@@ -650,10 +657,6 @@ async def returns_true(batch: Batch) -> bool:
     return True
 
 
-def unannotated(batch):  # type: ignore[no-untyped-def]
-    return None
-
-
 async def answers_as_a_handler(batch: Batch) -> None:
     raise HTTPException(429)
 
@@ -668,7 +671,7 @@ async def wait_in_its_message(batch: Batch) -> None:
     [
         (returns_false, "cost_hook returned bool: raise TooManyRequests to refuse, or return nothing", 503),
         (returns_true, "cost_hook returned bool: raise TooManyRequests to refuse, or return nothing", 503),
-        (unannotated, "cost_hook returned NoneType: write it with async def", 503),
+        (lambda batch: not_async(batch), "cost_hook returned NoneType: write it with async def", 503),
         # An exception of the hook's own, as of a limiter that it cannot reach.
         (wait_in_its_message, "TooManyRequests(30): give a text; a time in seconds is retry_after=", 200),
         (
@@ -748,6 +751,12 @@ class Hook:
 async def charge(batch: Batch) -> None: ...
 
 
+def sometimes(batch: Batch) -> Any:
+    if batch.cost > 5:
+        raise TooManyRequests("more than 5")
+    return charge(batch)
+
+
 @functools.wraps(charge)
 def wrapped(*args: Any) -> Any:
     return charge(*args)
@@ -763,6 +772,7 @@ def wrapped(*args: Any) -> Any:
         CallableHook().__call__,
         partial(two_arguments, units=3),
         lambda batch: charge(batch),
+        sometimes,
         asynccontextmanager(async_generator),
         Hook,
         limiter,
