@@ -29,14 +29,14 @@ _CHARSET = re.compile(
 _json = msgspec.json.Decoder(Raw)
 
 
-def media_type(content_type: bytes) -> tuple[str, str | None]:
-    """The media type and the charset of a ``Content-Type``, both in lower case; the charset None where absent."""
-    essence, *parameters = content_type.decode("latin-1").lower().split(";")
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "charset":
-            return essence.strip(), value.strip().strip('"')
-    return essence.strip(), None
+def media_type(content_type: bytes) -> tuple[str, dict[str, str]]:
+    """The media type and the parameters of a ``Content-Type``, all in lower case; of two of a name, the first."""
+    essence, *entries = content_type.decode("latin-1").lower().split(";")
+    parameters: dict[str, str] = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        parameters.setdefault(name.strip(), value.strip().strip('"'))
+    return essence.strip(), parameters
 
 
 def is_json_type(essence: str) -> bool:
@@ -114,7 +114,8 @@ def render(content_type: bytes, coding: bytes, content: bytes) -> bytes | str | 
 @lru_cache(maxsize=64)
 def _kind(content_type: bytes) -> tuple[bool, str | None]:
     """Whether the content calls itself JSON, and the charset to read it in as text, None where it is not text."""
-    essence, charset = media_type(content_type)
+    essence, parameters = media_type(content_type)
+    charset = parameters.get("charset")
     calls_itself_json = is_json_type(essence)
     if charset is not None and not _CHARSET(charset):
         return calls_itself_json, None

@@ -36,8 +36,11 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
         # A field that comes twice is joined, and so is no media type, coding or length any more.
         if name in _ASKED:
             fields[name] = fields[name] + b", " + value if name in fields else value
-    if settings.require_json and not _is_json(fields.get(b"content-type", b"")):
+    is_json, dialect = _read_type(fields.get(b"content-type", b""))
+    if settings.require_json and not is_json:
         raise UnsupportedMediaType("Send the request body as JSON in UTF-8, with Content-Type: application/json")
+    if dialect not in (None, settings.dialect):
+        raise UnsupportedMediaType(f"The dialect of this endpoint is {settings.dialect!r}: tell your client so")
     if fields.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         raise UnsupportedMediaType("Send the request body without a Content-Encoding")
     length = fields.get(b"content-length", b"")
@@ -65,11 +68,11 @@ def _too_large(settings: Settings) -> BatchTooLarge:
 _ASKED = frozenset({b"content-type", b"content-encoding", b"content-length"})
 
 
-def _is_json(content_type: bytes) -> bool:
-    if content_type == b"application/json":
-        return True
-    essence, charset = media_type(content_type)
-    return is_json_type(essence) and charset in (None, "utf-8")
+@lru_cache(maxsize=64)
+def _read_type(content_type: bytes) -> tuple[bool, str | None]:
+    """Whether it is JSON in UTF-8, and the dialect that a client says it speaks: another one would ask for other requests."""
+    essence, parameters = media_type(content_type)
+    return is_json_type(essence) and parameters.get("charset", "utf-8") == "utf-8", parameters.get("dialect")
 
 
 def accepts(scope: Scope, media_type: bytes) -> float:

@@ -158,6 +158,30 @@ async def test_require_json_turns_it_off(content_types: list[bytes]) -> None:
     assert answer.status == 200
 
 
+DIALECTS = [
+    (b"application/json; dialect=asana", "asana"),
+    (b'Application/JSON;charset=utf-8;Dialect="Asana"', "asana"),
+    (b"application/json; dialect=plain", "plain"),
+    (b'application/vnd.api+json;dialect="plain"', "plain"),
+    (b"application/json; dialect=another", "another"),
+]
+
+
+@pytest.mark.parametrize("require_json", [True, False])
+@pytest.mark.parametrize("dialect", ["asana", "plain"])
+@pytest.mark.parametrize(("content_type", "spoken"), [*DIALECTS, (b"application/json", None)])
+async def test_a_client_of_another_dialect_is_told_so(content_type: bytes, spoken: str, dialect: str, require_json: bool) -> None:
+    """It would ask for other requests than its own: 415, and nothing runs. Who names no dialect means the endpoint's."""
+    host = Counter(dialect=dialect, require_json=require_json)
+    answer = await request(host.app, "POST", "/batch", headers=[(b"content-type", content_type)], body=envelope(action("/tasks")))
+    if spoken in (None, dialect):
+        assert answer.status == 200
+    else:
+        told = [f"The dialect of this endpoint is '{dialect}': tell your client so"]
+        assert (answer.status, messages(answer.json())) == (415, told)
+        assert host.untouched()
+
+
 @pytest.mark.parametrize(("coding", "status"), [(b"gzip", 415), (b"br", 415), (b"identity", 200), (b"Identity", 200)])
 async def test_content_encoding_other_than_identity_is_415(host: Counter, coding: bytes, status: int) -> None:
     """“`Content-Encoding` other than identity | 415”."""

@@ -124,7 +124,8 @@ def _request(actions: Sequence[Action], server: Server) -> httpx2.Request:
     # Actions see this in a plain answer, and */* in lines: only who says just that may have lines.
     if reads and server.stream and [value for name, value in fields if name == b"accept"] == [b"*/*"]:
         fields = [(name, ACCEPT_LINES if name == b"accept" else value) for name, value in fields]
-    fields.append((b"content-type", b"application/json"))
+    # An endpoint of the other dialect would make other requests of these actions: so it refuses them.
+    fields.append((b"content-type", b"application/json; dialect=" + server.dialect.encode()))
     body = b'{"data":{"actions":[%b]}}' % b",".join([action.json for action in actions])
     return httpx2.Request("POST", server.url, headers=fields, content=body, extensions=extensions)
 

@@ -118,5 +118,6 @@ def _content(result: Result) -> bytes:
         return base64.b64decode(_string.decode(raw), validate=True)
     # A string without a type is JSON: that of JSON is left out, as that is how it stands there.
     if "content-type" in result.headers and raw[:1] == b'"':
-        return _string.decode(raw).encode(media_type(result.headers["content-type"].encode("latin-1"))[1] or "utf-8")
+        charset = media_type(result.headers["content-type"].encode("latin-1"))[1].get("charset")
+        return _string.decode(raw).encode(charset or "utf-8")
     return raw

@@ -6,7 +6,7 @@
 /** Send the JSON of a batch. A redirect is not followed: it says that nothing ran. */
 function post(fetch, url, body, headers, init) {
   const fields = new Headers(headers);
-  fields.set("Content-Type", "application/json");
+  if (!fields.has("Content-Type")) fields.set("Content-Type", "application/json");
   return fetch(url, { ...init, method: "POST", headers: fields, body, redirect: "manual" });
 }
 
@@ -157,7 +157,7 @@ const LONGEST_BATCH = 300_000;
 const MOST_REFUSED = 100;
 
 class Batcher {
-  #url; #base; #asana; #maxActions; #window; #retries; #maxWait; #fetch;
+  #url; #base; #asana; #contentType; #maxActions; #window; #retries; #maxWait; #fetch;
   #groups = new Map();
   #refused = new Set();
   #absent = false;
@@ -183,6 +183,8 @@ class Batcher {
     if (!Number.isInteger(retries)) refuse("retries", retries, "a whole number, at least 0");
     if (typeof fetch !== "function") refuse("fetch", fetch, "a function");
     this.#asana = dialect === "asana";
+    // An endpoint of the other dialect would make other requests of these actions: so it refuses them.
+    this.#contentType = `application/json; dialect=${dialect}`;
     this.#maxActions = maxActions;
     this.#window = byHand ? Infinity : window;
     this.#retries = retries;
@@ -289,6 +291,7 @@ class Batcher {
         const { headers, ...init } = batch[0].init;
         const body = `{"data":{"actions":[${batch.map(({ action }) => action).join(",")}]}}`;
         const fields = new Headers(headers);
+        fields.set("Content-Type", this.#contentType);
         // A stream has no place for the cookies of an action that ends after its header has gone out.
         const reads = batch.every(({ request }) => SAFE.includes(request.method));
         if (reads && (fields.get("Accept") ?? "*/*") === "*/*") fields.set("Accept", STREAM);
