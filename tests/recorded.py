@@ -71,6 +71,10 @@ class Recorded:
         async def big(request: Request) -> Response:
             return JSONResponse("x" * 5000)
 
+        @batchable
+        async def query(request: Request) -> Response:
+            return JSONResponse(request.url.query)
+
         async def closed(request: Request) -> Response:
             return JSONResponse(current_action(request) is not None)
 
@@ -80,6 +84,7 @@ class Recorded:
             Route("/login", log_in, methods=["GET", "POST"]),
             Route("/overdue", overdue),
             Route("/big", big),
+            Route("/query/{gid}", query),
             Route("/closed/{gid}", closed),
         ]
         return BatchEndpoint(**settings).mount_to(Starlette(routes=routes), "/batch")

@@ -165,8 +165,13 @@ async def test_an_answer_too_large_for_a_result_is_asked_for_alone(server: Recor
     assert server.seen == [("POST", "/batch"), ("GET", "/big")]
 
 
-@pytest.mark.parametrize("status", [404, 405, 415, 307])
-async def test_a_server_without_a_batch_endpoint_is_left_alone(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(404, "Not Found"), (405, "Method Not Allowed"), (415, "Unsupported Media Type"), (307, "it redirects to /x")],
+)
+async def test_a_server_without_a_batch_endpoint_is_left_alone(
+    status: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """ "server without a batch endpoint (404/405/415) noticed once and left alone" """
     with Recorded(answer=at_batch(lambda: PlainTextResponse("?", status, {"location": "/x"}))).serving() as server:
         async with client_of(server) as client:
@@ -174,6 +179,46 @@ async def test_a_server_without_a_batch_endpoint_is_left_alone(status: int) -> N
                 assert [response.status_code for response in await at_once(client, *tasks(1, 2))] == [200, 200]
     assert server.batches == 1
     assert sorted(server.ran) == ["1", "1", "2", "2"]
+    assert warnings(caplog) == [refused(server, status, reason)]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "batchkit"]
+
+
+def refused(server: Recorded, status: int, reason: str) -> str:
+    """What is logged, once, of a status that the client's own set-up is the reason for."""
+    return f"POST {server.url}/batch was answered {status} ({reason}): its requests go out one by one"
+
+
+@pytest.mark.parametrize(("dialect", "other"), [("asana", "plain"), ("plain", "asana")])
+async def test_an_endpoint_of_another_dialect_makes_no_other_requests_of_them(
+    dialect: str, other: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Recorded().serving(dialect=dialect) as server:
+        async with client_of(server, dialect=other) as client:
+            for number in range(2):
+                get = client.build_request("GET", "/query/1?limit=5&offset=a&opt_fields=name")
+                post = client.build_request("POST", "/tasks/2", json={"data": {"name": number}})
+                read, written = await all_of(client, get, post)
+                assert read.json() == "limit=5&offset=a&opt_fields=name"
+                assert (written.status_code, written.json()) == (201, {"data": {"name": number}})
+    assert sorted(server.seen) == sorted([("POST", "/batch"), *[("GET", "/query/1"), ("POST", "/tasks/2")] * 2])
+    assert server.ran == ["2", "2"]
+    told = f"The dialect of this endpoint is '{dialect}': tell your client so"
+    assert warnings(caplog) == [refused(server, 415, told)]
+
+
+@pytest.mark.parametrize("dialect", ["asana", "plain"])
+async def test_an_endpoint_of_its_own_dialect_makes_just_these_requests(dialect: str, caplog: pytest.LogCaptureFixture) -> None:
+    with Recorded().serving(dialect=dialect) as server:
+        async with client_of(server, dialect=dialect) as client:
+            get = client.build_request("GET", "/query/1?limit=5&offset=a&opt_fields=name")
+            post = client.build_request("POST", "/tasks/2", json={"data": {"name": 1}})
+            read, written = await all_of(client, get, post)
+    assert (read.json(), written.json()) == ("limit=5&offset=a&opt_fields=name", {"data": {"name": 1}})
+    assert server.seen == [("POST", "/batch")]
+    assert warnings(caplog) == []
 
 
 def at_batch(respond: Callable[[], Response]) -> Callable[[Scope], Response | None]:
@@ -183,20 +228,55 @@ def at_batch(respond: Callable[[], Response]) -> Callable[[Scope], Response | No
 # What is refused as a whole
 
 
-async def test_a_batch_that_is_refused_for_itself_goes_out_as_requests() -> None:
+async def test_a_batch_that_is_refused_for_itself_goes_out_as_requests(caplog: pytest.LogCaptureFixture) -> None:
     """Section 1: "then no action ran and nothing was charged"."""
     with Recorded(answer=at_batch(lambda: PlainTextResponse("who?", 401))).serving() as server:
         async with client_of(server) as client:
             assert [response.status_code for response in await at_once(client, *tasks(1, 2))] == [200, 200]
             await at_once(client, *tasks(1, 2))
     assert server.batches == 2
+    # It is no news to who is not known here.
+    assert warnings(caplog) == []
 
 
-async def test_more_actions_than_the_server_takes_go_out_as_requests() -> None:
+async def test_more_actions_than_the_server_takes_go_out_as_requests(caplog: pytest.LogCaptureFixture) -> None:
     with Recorded().serving(max_actions=2) as server:
+        async with client_of(server) as client:
+            for _ in range(2):
+                assert [response.status_code for response in await at_once(client, *tasks(1, 2, 3))] == [200] * 3
+    assert (server.batches, sorted(server.ran)) == (2, ["1", "1", "2", "2", "3", "3"])
+    assert warnings(caplog) == [refused(server, 400, "Batch requests must contain no more than 2 actions")]
+
+
+async def test_more_than_the_server_reads_goes_out_as_requests(caplog: pytest.LogCaptureFixture) -> None:
+    with Recorded().serving(max_body_size=80) as server:
         async with client_of(server) as client:
             assert [response.status_code for response in await at_once(client, *tasks(1, 2, 3))] == [200] * 3
     assert (server.batches, sorted(server.ran)) == (1, ["1", "2", "3"])
+    assert warnings(caplog) == [refused(server, 413, "The request body is larger than 80 bytes")]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"errors":[{"message":"no\\n\\tbatch"}]}', "no batch"),
+        *((content, "Bad Request") for content in (b"", b"<p>", b"[]", b'{"errors":[]}', b'{"errors":[{"message":5}]}')),
+        (b"[" * 100_000, "Bad Request"),
+    ],
+)
+async def test_whatever_a_server_says_is_a_line_of_the_log(content: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    with Recorded(answer=at_batch(lambda: Response(content, 400))).serving() as server:
+        async with client_of(server) as client:
+            assert [response.status_code for response in await at_once(client, *tasks(1, 2))] == [200, 200]
+    assert warnings(caplog) == [refused(server, 400, reason)]
+
+
+async def test_a_password_in_the_url_stays_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with Recorded(answer=at_batch(lambda: Response(status_code=404))).serving() as server:
+        url = httpx2.URL(server.url).copy_with(username="me", password="secret")
+        async with httpx2.AsyncClient(transport=AsyncBatchTransport(url=f"{url}/batch", window=WINDOW)) as client:
+            await at_once(client, f"{server.url}/tasks/1", f"{server.url}/tasks/2")
+    assert warnings(caplog) == [refused(server, 404, "Not Found")]
 
 
 class Charge:
@@ -236,12 +316,13 @@ async def test_who_waits_for_nothing_still_shares_what_runs_now() -> None:
     assert server.seen == [("POST", "/batch")]
 
 
-async def test_a_batch_that_nobody_says_when_to_repeat_goes_out_as_requests() -> None:
+async def test_a_batch_that_nobody_says_when_to_repeat_goes_out_as_requests(caplog: pytest.LogCaptureFixture) -> None:
     """A batch larger than the limit never passes, and where slots are taken nobody knows: alone, some may."""
     with Recorded().serving(cost_hook=Charge(1, None)) as server:
         async with client_of(server) as client:
             assert [response.status_code for response in await at_once(client, *tasks(1, 2))] == [200, 200]
     assert server.batches == 1
+    assert warnings(caplog) == []
 
 
 async def test_an_error_of_the_server_is_the_answer_to_each() -> None:

@@ -165,6 +165,22 @@ def test_a_hidden_page_does_not_wait_for_its_timers(page: Page, served: Tracker)
     assert served.wire.seen == ["POST /api/1.0/batch"]
 
 
+def test_a_batch_that_is_not_sent_is_told_of_in_the_console(page: Page, complaints: list[str]) -> None:
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+            const { createBatch } = await import("/client?client.js");
+            window.unsent = createBatch({ url: "/api/1.0/batch" });
+            unsent.fetch("/api/1.0/tasks/1001");
+        }"""
+    )
+    page.clock.fast_forward(4_000)
+    assert complaints == []
+    page.clock.fast_forward(2_000)
+    [complaint] = complaints
+    assert complaint.startswith("A batch still waits for its send(), and so do its calls")
+
+
 def test_a_get_of_the_module_under_its_hash_is_made_once(browser: Browser, served: Tracker) -> None:
     context = browser.new_context()
     page = context.new_page()

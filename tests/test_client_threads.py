@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from batchkit.client import BatchTransport
 from tests.recorded import Recorded
-from tests.test_client import ENDS, HEAD, NINE, WINDOW, Charge, answering, at_batch, tasks
+from tests.test_client import ENDS, HEAD, NINE, WINDOW, Charge, answering, at_batch, refused, tasks, warnings
 
 
 @pytest.fixture
@@ -121,11 +121,21 @@ def test_a_batch_that_is_refused_for_now_is_sent_again() -> None:
     assert server.seen == [("POST", "/batch")] * 2
 
 
-def test_a_server_without_a_batch_endpoint_is_left_alone() -> None:
+def test_a_server_without_a_batch_endpoint_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     with Recorded(answer=at_batch(lambda: Response(status_code=404))).serving() as server, client_of(server, 2) as client:
         for _ in range(2):
             assert [response.status_code for response in at_once(client, *tasks(1, 2))] == [200, 200]
     assert server.batches == 1
+    assert warnings(caplog) == [refused(server, 404, "Not Found")]
+
+
+def test_an_endpoint_of_another_dialect_makes_no_other_requests_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    with Recorded().serving(dialect="plain") as server, client_of(server, 2) as client:
+        answers = at_once(client, *["/query/1?limit=5&opt_fields=a"] * 2)
+        assert [response.json() for response in answers] == ["limit=5&opt_fields=a"] * 2
+    assert sorted(server.seen) == [("GET", "/query/1")] * 2 + [("POST", "/batch")]
+    [said] = warnings(caplog)
+    assert "The dialect of this endpoint is 'plain': tell your client so" in said
 
 
 def test_an_interrupted_thread_leaves_the_others_an_error(server: Recorded) -> None:

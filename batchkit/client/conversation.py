@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import httpx2
+import msgspec
 
 from batchkit.client.actions import Action
 from batchkit.client.results import Result, copy, is_refusal, read_line, read_results, response_of
@@ -18,6 +20,8 @@ __all__ = ["Alone", "Call", "Chunk", "Conversation", "Send", "Wait", "conversati
 
 # The batch endpoint is not there: another method or media type is asked for, or another place.
 ABSENT = frozenset({301, 302, 303, 307, 308, 404, 405, 415, 501})
+# The client has been told too little of the endpoint, its max_actions say.
+ILL_TOLD = frozenset({400, 413})
 LINES = frozenset({"application/x-ndjson", "application/jsonl"})
 # Wildcards never choose lines; they are for a server without them, which hands this field on to its actions.
 ACCEPT_LINES = b"application/x-ndjson, application/json;q=0.9, */*;q=0.1"
@@ -96,7 +100,10 @@ def conversation(calls: Sequence[Call], server: Server) -> Conversation:
         # Nothing ran, and it was for the batch that nothing ran.
         server.absent = server.absent or status in ABSENT
         _settle(calls, Alone.ALONE)
-        yield from _content()
+        content = yield from _content()
+        if status in ABSENT or status in ILL_TOLD:
+            message = "POST %s was answered %d (%s): its requests go out one by one"
+            server.warn(status, message, server.url.copy_with(userinfo=b""), status, _reason(response, content))
     else:
         raise httpx2.RemoteProtocolError(f"A batch was answered {status}, which no batch endpoint does")
     return None
@@ -128,6 +135,17 @@ def _request(actions: Sequence[Action], server: Server) -> httpx2.Request:
     fields.append((b"content-type", b"application/json; dialect=" + server.dialect.encode()))
     body = b'{"data":{"actions":[%b]}}' % b",".join([action.json for action in actions])
     return httpx2.Request("POST", server.url, headers=fields, content=body, extensions=extensions)
+
+
+def _reason(response: httpx2.Response, content: bytes) -> str:
+    """What a server gives as its reason not to run a batch."""
+    if response.has_redirect_location:
+        return f"it redirects to {response.headers['location']}"
+    try:
+        # It stands in one line of a log.
+        return shorten(msgspec.json.decode(content)["errors"][0]["message"], 300)
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+        return response.reason_phrase
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

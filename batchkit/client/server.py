@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
@@ -12,6 +13,8 @@ import httpx2
 from batchkit.settings import check_base_path, check_choice, check_seconds
 
 __all__ = ["Options", "Server", "only_for", "read_url"]
+
+logger = logging.getLogger("batchkit")
 
 MOST_REFUSED = 1000
 
@@ -55,6 +58,7 @@ class Server:
     absent: bool = field(init=False, default=False)
     url: httpx2.URL = field(init=False)
     base: bytes = field(init=False)
+    _warned: set[object] = field(init=False, default_factory=set)
     _refused: dict[tuple[str, bytes], None] = field(init=False, default_factory=dict)
 
     def __post_init__(self, place: httpx2.URL | str) -> None:
@@ -72,6 +76,12 @@ class Server:
         base = self.url.raw_path.rstrip(b"/").rpartition(b"/")[0]
         self.base = base if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
         self.origin = (self.url.scheme, self.url.host, self.url.port)
+
+    def warn(self, kind: object, message: str, *args: object) -> None:
+        """Warn, once of each ``kind``, of what keeps requests out of batches: all works without them, and nobody would notice."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message, *args)
 
     def refuses(self, method: str, path: bytes) -> bool:
         """Whether a request of this kind has been refused in a batch before."""

@@ -109,8 +109,9 @@ class BatchTransport(httpx2.BaseTransport):
     **What goes wrong**: an action that is overdue is a 504, and is never repeated, as nobody knows whether it took effect. An
     answer that breaks off raises for what had not arrived, and only there. A batch that is refused for now (429 with
     ``Retry-After``) waits and is sent again, within ``max_wait``; a 5xx is the response of all its requests; refused otherwise,
-    or without a batch endpoint, they go out by themselves. The client's timeouts hold for the batch: in a streamed answer
-    ``read`` is the time without a result.
+    or without a batch endpoint, they go out by themselves, and where the set-up is why (the URL, the dialect, the maxima) a
+    warning of the logger ``batchkit`` says so, once for each status. The client's timeouts hold for the batch: in a streamed
+    answer ``read`` is the time without a result.
     """
 
     def __init__(

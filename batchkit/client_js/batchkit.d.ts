@@ -22,7 +22,8 @@ export interface BatchFetchOptions {
  *
  * Calls share a batch if their credentials, mode, referrer and header fields are the same. What an action cannot say goes out as
  * it is: bodies that are no JSON objects, other origins, `keepalive`, `integrity`, fields such as `Range` or `If-Match` …
- * So does a lone call, one whose route the server keeps out of batches, and any where there is no batch endpoint.
+ * So does a lone call, one whose route the server keeps out of batches, and any where there is no batch endpoint: what a server
+ * gives as its reason not to take a batch is a warning in the console, once for each status.
  *
  * A batch of GETs and HEADs is answered as its results come; an action that ends after the first then loses its cookies.
  *
@@ -34,7 +35,7 @@ export interface BatchFetchOptions {
 export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.fetch;
 
 export interface Batch {
-  /** As `fetch`; the call waits for `send()`. */
+  /** As `fetch`; the call waits for `send()`. After five seconds without it, a warning in the console says so. */
   fetch: typeof globalThis.fetch;
   /** Send what was called since the last time. Resolves to the Responses, in order, and rejects as the first that rejects. */
   send(): Promise<Response[]>;

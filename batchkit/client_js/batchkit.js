@@ -115,8 +115,12 @@ export function createBatch(options) {
   if (options?.window !== undefined) throw new TypeError(`window: ${options.window}: leave it out: a batch waits for send()`);
   const batcher = new Batcher(options, true);
   const calls = [];
+  let reminder;
   return {
     fetch(input, init) {
+      // Who awaits a call before send() waits for ever.
+      reminder ??= setTimeout(() => console.warn("A batch still waits for its send(), and so do its calls"), REMINDER);
+      reminder.unref?.();
       const call = batcher.fetch(input, init);
       // Whoever waits for send() alone hears of a failure there.
       call.catch(() => {});
@@ -124,12 +128,15 @@ export function createBatch(options) {
       return call;
     },
     send() {
+      clearTimeout(reminder);
+      reminder = undefined;
       batcher.flush();
       return Promise.all(calls.splice(0));
     },
   };
 }
 
+const REMINDER = 5000;
 const SAFE = ["GET", "HEAD"];
 const BODYLESS = [...SAFE, "DELETE"];
 const METHODS = [...BODYLESS, "POST", "PUT", "PATCH"];
@@ -160,6 +167,7 @@ class Batcher {
   #url; #base; #asana; #contentType; #maxActions; #window; #retries; #maxWait; #fetch;
   #groups = new Map();
   #refused = new Set();
+  #warned = new Set();
   #absent = false;
 
   constructor(options = {}, byHand = false) {
@@ -301,15 +309,27 @@ class Batcher {
         const repeats = wait !== null && again < this.#retries && wait * 1000 <= this.#maxWait;
         const unrun = wait === null && (answer.type === "opaqueredirect" || UNRUN.includes(answer.status));
         if (!repeats && !unrun) return await share(answer, batch);
-        answer.body?.cancel().catch(() => {});
         this.#absent ||= ABSENT.includes(answer.status);
         // What no wait lets pass as a batch is sent as the calls that it was.
-        if (unrun) return batch.forEach(this.#alone);
+        if (unrun) batch.forEach(this.#alone);
+        if (unrun && answer.status !== 429) await this.#warn(answer);
+        answer.body?.cancel().catch(() => {});
+        if (unrun) return;
         await pause(wait * 1000, controller.signal);
       }
     } catch (error) {
       for (const call of missing) call.fail(error);
     }
+  }
+
+  /** Say, once for each status, what keeps calls out of batches: all works without them, and nobody would notice. */
+  async #warn(answer) {
+    const { status, statusText } = answer;
+    if (this.#warned.has(status)) return;
+    this.#warned.add(status);
+    const reason = messagesIn(await answer.text().catch(() => "")).join() || statusText;
+    const answered = `${status || "with a redirect"}${reason && ` (${reason})`}`;
+    console.warn(`POST ${this.#url.href} was answered ${answered}: its calls go out one by one`);
   }
 
   #alone = (call) => {
@@ -504,12 +524,17 @@ async function* resultsOf(answer) {
 
 /** What a batch endpoint says of an action that it did not run; null where the answer is the handler's own. */
 function refusalIn({ index, body }) {
+  const messages = messagesIn(body);
+  const itsOwn = messages.length > 0 && messages.every((message) => message.startsWith(`data.actions[${index}]`));
+  return itsOwn ? messages.join() : null;
+}
+
+/** The messages of an error as batchkit words it; none where the text is something else. */
+function messagesIn(text) {
   try {
-    const messages = JSON.parse(body).errors.map(({ message }) => message);
-    const itsOwn = messages.length > 0 && messages.every((message) => message.startsWith(`data.actions[${index}]`));
-    return itsOwn ? messages.join() : null;
+    return JSON.parse(text).errors.map(({ message }) => `${message}`);
   } catch {
-    return null;
+    return [];
   }
 }
 

@@ -1,5 +1,6 @@
 // The client on a real server, in the dialect that the command line names.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createServer } from "node:http";
 import test from "node:test";
 
@@ -353,7 +354,8 @@ test("aborted while it waits, a batch is not sent again", async () => {
   assert.deepEqual(await seen(), []);
 });
 
-test("a server without a batch endpoint is noticed once and then left alone", async () => {
+test("a server without a batch endpoint is noticed once and then left alone", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
   for (const path of ["nowhere", "accept", "no-json"]) {
     await seen();
     const batched = createBatchFetch({ url: `${api}/${path}`, base: api, dialect });
@@ -362,11 +364,62 @@ test("a server without a batch endpoint is noticed once and then left alone", as
     const requests = await seen();
     assert.deepEqual([requests.length, requests.filter((request) => request.startsWith("POST")).length], [5, 1]);
   }
+  assert.deepEqual(saidIn(warn), [["nowhere", 404, "Not Found"], ["accept", 405, "Method Not Allowed"],
+    ["no-json", 415, "Unsupported Media Type"]].map(([path, status, reason]) => refused(`${api}/${path}`, status, reason)));
 });
 
-test("more than the server takes in one batch goes out as it is", async () => {
+const saidIn = (warn) => warn.mock.calls.map(({ arguments: words }) => words.join(" "));
+
+/** What stands in the console, once, of a status that the set-up is the reason for. */
+const refused = (place, status, reason) => `POST ${place} was answered ${status} (${reason}): its calls go out one by one`;
+
+test("an endpoint of another dialect makes no other requests of the calls", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
+  const other = dialect === "asana" ? "plain" : "asana";
+  assert.deepEqual((await sameAsAlone([["/echo/1?limit=5&opt_fields=a"], ["/echo/2?limit=5"]], { dialect: other })).sort(),
+    ["GET /api/echo/1", "GET /api/echo/2", BATCH]);
+  const made = async () => (await fetch(`${api}/created`)).json();
+  const before = await made();
+  const batched = batching({ dialect: other });
+  const post = () => batched(`${api}/create`, { method: "POST", headers: json, body: '{"data":{}}' });
+  await Promise.all([post(), post()]);
+  await Promise.all([post(), post()]);
+  assert.equal(await made() - before, 4);
+  const told = refused(url, 415, `The dialect of this endpoint is '${dialect}': tell your client so`);
+  assert.deepEqual(saidIn(warn), [told, told]);
+});
+
+test("more than the server takes in one batch goes out as it is", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
   const calls = Array.from({ length: 11 }, (_, index) => [`/echo/${index}`]);
   assert.equal((await sameAsAlone(calls, { maxActions: 20 })).length, 12);
+  const batched = batching({ maxActions: 20 });
+  for (let again = 0; again < 2; again++) await Promise.all(calls.map(([path]) => batched(api + path)));
+  const told = refused(url, 400, "Batch requests must contain no more than 10 actions");
+  assert.deepEqual(saidIn(warn), [told, told]);
+});
+
+test("a redirect of the batch, an answer without words and one of other words are told as well", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
+  const places = [];
+  for (const [status, text] of [[307, ""], [413, "{}"], [400, '{"errors":[]}'], [400, '{"errors":[{"message":"no"}]}']]) {
+    await onServer((request, response) => {
+      if (request.method === "POST") response.writeHead(status, { Location: "/elsewhere" });
+      response.end(text);
+    }, async (place, batched) => {
+      for (let again = 0; again < 2; again++) await Promise.all([1, 2].map((number) => batched(`${place}/${number}`)));
+      places.push(`${place}/batch`);
+    });
+  }
+  const reasons = [[307, "Temporary Redirect"], [413, "Payload Too Large"], [400, "Bad Request"], [400, "no"]];
+  assert.deepEqual(saidIn(warn), reasons.map((reason, index) => refused(places[index], ...reason)));
+});
+
+test("a batch that works, or is refused for now, is no news", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
+  await sameAsAlone([["/echo/1"], ["/nowhere"], ["/closed/1"]]);
+  await Promise.all([1, 2].map((number) => batching()(`${api}/echo/${number}`, { headers: { "X-Refuse": `${dialect} 9 never` } })));
+  assert.equal(warn.mock.callCount(), 0);
 });
 
 test("large bodies are split before they are too large for one batch", async () => {
@@ -395,6 +448,54 @@ test("a batch by hand is sent when it is told to", async () => {
   batch.fetch(`${api}/echo/1`, { signal: AbortSignal.abort() });
   await seen();
   await assert.rejects(batch.send(), { name: "AbortError" });
+});
+
+test("a batch that is not sent is told of, once until it is", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
+  const { timers } = context.mock;
+  timers.enable({ apis: ["setTimeout"] });
+  const batch = createBatch({ url, dialect });
+  for (let times = 1; times <= 2; times++) {
+    batch.fetch(`${api}/echo/1`);
+    timers.tick(4000);
+    batch.fetch(`${api}/echo/2`);
+    timers.tick(999);
+    assert.equal(warn.mock.callCount(), times - 1);
+    timers.tick(1);
+    batch.fetch(`${api}/echo/3`);
+    timers.tick(60_000);
+    assert.equal(warn.mock.callCount(), times);
+    const answers = batch.send();
+    // The network has its timers too.
+    timers.reset();
+    assert.equal((await answers).length, 3);
+    timers.enable({ apis: ["setTimeout"] });
+  }
+  assert.equal(saidIn(warn)[0], "A batch still waits for its send(), and so do its calls");
+});
+
+test("a batch that is sent in time is no news, and one without calls waits for nothing", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
+  const { timers } = context.mock;
+  timers.enable({ apis: ["setTimeout"] });
+  createBatch({ url, dialect });
+  const batch = createBatch({ url, dialect });
+  batch.fetch(`${api}/echo/1`);
+  timers.tick(4999);
+  const answers = batch.send();
+  timers.tick(60_000);
+  timers.reset();
+  await answers;
+  assert.equal(warn.mock.callCount(), 0);
+});
+
+test("a process does not stay for a batch that is not sent", async () => {
+  const module = new URL("../../batchkit/client_js/batchkit.js", import.meta.url).href;
+  const script = `import { createBatch } from "${module}"; createBatch({ url: "${url}" }).fetch("${api}/echo/1")`;
+  const { status, stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+  // If it stayed, it would hear the warning.
+  assert.doesNotMatch(stdout + stderr, /still waits/);
+  assert.equal(status, 0);
 });
 
 test("options and arguments that cannot be are TypeErrors", async () => {
