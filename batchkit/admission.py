@@ -16,7 +16,7 @@ from batchkit.errors import BatchError, LimiterUnavailable
 from batchkit.model import Batch
 from batchkit.settings import Settings
 
-__all__ = ["FREE", "Charged", "admit"]
+__all__ = ["ENTER", "FREE", "Charged", "WrongHook", "admit"]
 
 logger = logging.getLogger("batchkit")
 
@@ -36,6 +36,9 @@ def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[objec
 
 
 FREE = nullcontext()
+
+# What to do with a context that charges.
+ENTER = "give cost_hook=limiter, or write @asynccontextmanager with `async with limiter(batch): yield`"
 
 
 class WrongHook(TypeError):
@@ -72,7 +75,9 @@ class Charged:
                 raise WrongHook(f"cost_hook returned {type(charging).__name__}: write it with async def")
             elif (value := await charging) is not None:
                 # Who returns False means to refuse.
-                raise WrongHook(f"cost_hook returned {type(value).__name__}: raise TooManyRequests to refuse, or return nothing")
+                nothing = "raise TooManyRequests to refuse, or return nothing"
+                advice = ENTER if isinstance(value, AbstractAsyncContextManager) else nothing
+                raise WrongHook(f"cost_hook returned {type(value).__name__}: {advice}")
         except BaseException as error:
             late = self._close(type(error), error, error.__traceback__)
             if isinstance(error, HTTPException):

@@ -35,7 +35,7 @@ LAYERS = [
     ["limiter"],
     ["limiter.middleware"],
     ["limiter.limiter"],
-    ["limiter.redis"],
+    ["limiter.admission", "limiter.redis"],
     ["limiter.connections", "limiter.memory"],
     ["limiter.scripts", "limiter.store"],
     ["limiter.presets"],

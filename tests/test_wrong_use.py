@@ -16,7 +16,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx2
@@ -28,6 +28,7 @@ from opentelemetry.trace import NoOpTracer
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -45,7 +46,7 @@ from batchkit.limiter.memory import MemoryStore
 from batchkit.marks import Mark, read_mark
 from batchkit.routes import Table
 from batchkit.testing import assert_same_as_alone, check_cost_hook, post_batch
-from tests.asgi import lifespan
+from tests.asgi import lifespan, request
 from tests.batches import action, batch, envelope, post
 
 ROOT = Path(__file__).parent.parent
@@ -657,6 +658,14 @@ async def returns_true(batch: Batch) -> bool:
     return True
 
 
+async def returns_an_admission(batch: Batch) -> Any:
+    return limiter(batch)
+
+
+async def awaits_an_admission(batch: Batch) -> None:
+    await cast(Any, limiter(batch))
+
+
 async def answers_as_a_handler(batch: Batch) -> None:
     raise HTTPException(429)
 
@@ -672,6 +681,12 @@ async def wait_in_its_message(batch: Batch) -> None:
         (returns_false, "cost_hook returned bool: raise TooManyRequests to refuse, or return nothing", 503),
         (returns_true, "cost_hook returned bool: raise TooManyRequests to refuse, or return nothing", 503),
         (lambda batch: not_async(batch), "cost_hook returned NoneType: write it with async def", 503),
+        (
+            returns_an_admission,
+            "cost_hook returned Admission: give cost_hook=limiter, or write @asynccontextmanager with `asy",
+            503,
+        ),
+        (awaits_an_admission, "limiter(batch) is a context, and was awaited: give cost_hook=limiter, or write @async", 503),
         # An exception of the hook's own, as of a limiter that it cannot reach.
         (wait_in_its_message, "TooManyRequests(30): give a text; a time in seconds is retry_after=", 200),
         (
@@ -697,6 +712,53 @@ async def test_a_hook_that_is_wrong_only_as_it_runs(
     assert not ran
     app = BatchEndpoint(cost_hook=cost_hook, limiter_errors="allow").mount_to(Starlette(routes=[Route("/x", runs)]))
     assert (await post(app, envelope(action("/x")))).status == allowed
+
+
+async def forgets(limiter: Limiter, another: Limiter, batch: Batch) -> None:
+    limiter(batch)
+
+
+def gives(limiter: Limiter, another: Limiter, batch: Batch) -> Any:
+    return limiter(batch)
+
+
+@asynccontextmanager
+async def enters(limiter: Limiter, another: Limiter, batch: Batch) -> AsyncIterator[None]:
+    async with another(batch), limiter(batch):
+        yield
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("hook", "another_allows", "says", "status"),
+    [
+        (
+            forgets,
+            2,
+            [
+                "limiter(batch) is a context, and was never entered, so it has charged nothing: "
+                "give cost_hook=limiter, or write @asynccontextmanager with `async with limiter(batch): yield`"
+            ],
+            200,
+        ),
+        (gives, 2, [], 429),
+        (enters, 2, [], 429),
+        (enters, 1, [], 429),
+    ],
+)
+async def test_what_a_limiter_gives_is_to_be_entered(
+    hook: Any, another_allows: int, says: list[str], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise nothing is charged, and the middleware counts the actions itself."""
+    limiter = Limiter([Rate(1, 60, name="a")])
+    mounted = BatchEndpoint(policy="all", cost_hook=partial(hook, limiter, Limiter([Rate(another_allows, 60, name="b")])))
+    limiter.free(mounted)
+    app = Starlette(routes=[Route("/x", endpoint)], middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    mounted.mount_to(app)
+    assert (await post(app, envelope(action("/x"), action("/x")))).status == status
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == says
+    # A batch that was refused has left one unit.
+    assert (await request(app, "GET", "/x")).status == (429 if status == 200 else 200)
 
 
 def test_a_fastapi_that_hides_included_routes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
@@ -16,16 +15,16 @@ from anyio import get_current_task
 from starlette.requests import Request
 from starlette.types import Scope
 
-from batchkit.errors import TooManyRequests
 from batchkit.keywords import nearest, suggesting
+from batchkit.limiter.admission import Admission
 from batchkit.limiter.keys import COMMON, digest
-from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
+from batchkit.limiter.limits import Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
-from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
+from batchkit.limiter.store import Store
 from batchkit.model import METHODS, Action, Batch
 from batchkit.rules import unmet
 
-__all__ = ["Admission", "Limiter"]
+__all__ = ["Limiter"]
 
 logger = logging.getLogger("batchkit")
 
@@ -82,11 +81,10 @@ class Limiter:
 
     def __call__(self, batch: Batch) -> Admission:
         """The cost hook: a context around the run of ``batch``."""
-        admission = Admission(self.store)
+        admission = Admission(self.store, self)
         alike: dict[tuple[Limit, ...], list[Action]] = {}
         last: tuple[Limit, ...] | None = None
         for action in batch.actions:
-            action.charged_by = self
             limits = self.covering(action.method, action.route, action.limit)
             if limits is not last:
                 group, last = alike.setdefault(limits, []), limits
@@ -102,11 +100,12 @@ class Limiter:
                 else:
                     for action in actions:
                         admission.ask(limit, _key(limit, Request(_seen(batch, action))), [action])
+        admission.promised = batch.actions
         return admission
 
     def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
         """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
-        admission = Admission(self.store)
+        admission = Admission(self.store, self)
         # Any other method meets the same limits as none, and is not to be kept: a client could make up new ones for ever.
         method = scope["method"] if scope["method"] in self.methods else ""
         action = Action(0, method, scope["path"], route, cost, limit)
@@ -157,78 +156,6 @@ class Limiter:
                 f": {nearest(limit, known)}" if known else "",
             )
         return tuple(each for each in self.limits if each.covers(method, route, limit))
-
-
-class Admission:
-    """What a batch or a request asks; as a context, around its work, it is taken."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.waits = store.waits
-        self._first = 0
-        self._units: dict[tuple[Rate, str], int] = {}
-        self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
-        self._holding: Holding | None = None
-
-    def ask(self, limit: Limit, key: str, actions: Sequence[Action]) -> None:
-        """Add what ``actions`` ask of one limit."""
-        if isinstance(limit, Rate):
-            self._units[limit, key] = self._units.get((limit, key), 0) + sum([action.cost for action in actions])
-        elif isinstance(limit, Concurrency):
-            # Unlike the secrets of the system this costs no call of it; random is seeded anew in each process that is forked.
-            self._first = self._first or random.getrandbits(63)
-            self._slots.setdefault((limit, key), []).extend(actions)
-
-    async def __aenter__(self) -> None:
-        first = self._first
-        charges = [Charge(limit, key, units) for (limit, key), units in self._units.items()]
-        claims = [
-            Claim(limit, key, len(actions), [first + action.index for action in actions if action.runs])
-            for (limit, key), actions in self._slots.items()
-        ]
-        for charge in charges:
-            if charge.units > charge.limit.amount:
-                raise _never(charge.limit, charge.units)
-        for claim in claims:
-            if claim.slots > claim.limit.amount:
-                raise _never(claim.limit, claim.slots)
-        refusal = await self.store.admit(charges, claims)
-        if refusal is not None:
-            raise _too_many(refusal)
-        held = [claim for claim in claims if claim.members]
-        if held:
-            self._holding = self.store.hold(held)
-            await self._holding.__aenter__()
-            ended = self._ended
-            for actions in self._slots.values():
-                for action in actions:
-                    action.on_end = ended
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return None if self._holding is None else await self._holding.__aexit__(kind, error, traceback)
-
-    def _ended(self, action: Action) -> None:
-        if self._holding is not None:
-            self._holding.give_back(self._first + action.index)
-
-
-def _never(limit: Limit, asked: int) -> TooManyRequests:
-    return TooManyRequests(
-        f"{limit.name}: asked for {asked}, which can never pass: the limit is {limit.amount}", limit=limit.name
-    )
-
-
-def _too_many(refusal: Refusal) -> TooManyRequests:
-    asked, left = refusal.asked, refusal.left
-    name = asked.limit.name
-    if isinstance(asked, Charge) and refusal.wait is not None:
-        # Rounded up here, in whole numbers: after that wait the same batch does pass.
-        wait = -(-refusal.wait // SECOND)
-        return TooManyRequests(f"{name}: asked for {asked.units}, {left} left", retry_after=wait, limit=name)
-    count = asked.units if isinstance(asked, Charge) else asked.slots
-    return TooManyRequests(f"{name}: asked for {count} at once, {left} left", limit=name)
 
 
 def _seen(batch: Batch, action: Action) -> Scope:

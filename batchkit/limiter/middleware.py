@@ -15,7 +15,8 @@ from batchkit.admission import Charged
 from batchkit.app import BatchEndpoint
 from batchkit.errors import BatchError
 from batchkit.keywords import suggesting
-from batchkit.limiter.limiter import Admission, Limiter
+from batchkit.limiter.admission import Admission
+from batchkit.limiter.limiter import Limiter
 from batchkit.marks import Mark
 from batchkit.matching import FULL
 from batchkit.model import RUNNING, current_action
