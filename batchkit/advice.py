@@ -28,13 +28,13 @@ def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[
         # FastAPI's description has a route of the endpoint's own there.
         if entry.template in own and entry.endpoint is not settings and read_mark(entry.endpoint, "POST") is not False:
             yield f"{entry.template}: the batch endpoint has this path, so your route is never reached: give it another one"
-        if entry.endpoint is settings and (settings.console or settings.client_js) and "GET" not in entry.methods():
+        if entry.endpoint is settings and (settings.console or settings.client_js) and "GET" not in entry.of_actions():
             yield f"{entry.template}: its methods= keep out the GET of console and client_js: leave methods= out"
-    yield from (f"exclude: {sentence}" for sentence in unmet(settings.rules, [entry.template for entry in entries]))
+    yield from (f"exclude: {sentence}" for sentence in unmet(settings.rules, entries))
     hook: Any = settings.cost_hook
     # Of its class: a mock has whatever it is asked for.
     if hasattr(type(hook), "unmet"):
-        yield from (f"cost_hook: {sentence}" for sentence in hook.unmet([entry.template for entry in table.leaves()]))
+        yield from (f"cost_hook: {sentence}" for sentence in hook.unmet(list(table.leaves())))
     running = list(table.may_run())
     if settings.dialect == "asana":
         yield from _without_envelope(running)
@@ -45,7 +45,7 @@ def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[
 
 def _marked_in_vain(entry: Entry, settings: Settings) -> Iterator[str]:
     """What is marked, and the mark, or a part of it, does nothing there."""
-    methods = entry.methods()
+    methods = entry.of_actions()
     marks = [mark for method in methods or ("GET",) if isinstance(mark := read_mark(entry.endpoint, method), Mark)]
     if marks and not methods:
         yield f"{entry.template}: @batchable has no effect: no action is a websocket, or has a method of this route's"

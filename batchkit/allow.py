@@ -18,15 +18,12 @@ class Allowed(Route):
     """A route of a host whose own routes cannot be read, by a template that the host's developer allows."""
 
     def __init__(self, method: str | None, template: str) -> None:
-        super().__init__(template, _allowed, methods=None if method is None else [method])
-        self.any_method = method is None
+        super().__init__(template, _allowed, methods=[] if method is None else [method])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """No match for another method: only the host could say whether it has that one."""
         match, child_scope = super().matches(scope)
-        if match is Match.FULL or (match is Match.PARTIAL and self.any_method):
-            return Match.FULL, child_scope
-        return Match.NONE, {}
+        return (match, child_scope) if match is Match.FULL else (Match.NONE, {})
 
 
 @batchable

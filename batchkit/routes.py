@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -40,6 +40,8 @@ class Entry:
     def __init__(self, route: Any, table: Table) -> None:
         self.route = route
         self.template: str = table.template + getattr(route, "path", "")
+        # None where it takes any.
+        self.methods: Collection[str] | None = getattr(route, "methods", None) or None
         self.settings = table.settings
         self.around = table.around
         self.endpoint = getattr(route, "endpoint", None)
@@ -54,10 +56,9 @@ class Entry:
         self.verdicts: dict[str, Verdict] = {}
         self.conduct = Conduct()
 
-    def methods(self) -> list[str]:
-        """Its methods that an action can have."""
-        methods = getattr(self.route, "methods", None) or METHODS
-        return [] if self.is_websocket else [method for method in METHODS if method in methods]
+    def of_actions(self) -> list[str]:
+        """Those of its methods that an action can have."""
+        return [] if self.is_websocket else [method for method in METHODS if method in (self.methods or METHODS)]
 
     def verdict(self, method: str) -> Verdict:
         """Whether the route may run in a batch for ``method``."""
@@ -163,7 +164,7 @@ class Table:
     def may_run(self) -> Iterator[tuple[str, Entry]]:
         """The methods and entries of all that may run in a batch."""
         for entry in self.ends():
-            yield from ((method, entry) for method in entry.methods() if entry.verdict(method).mark is not None)
+            yield from ((method, entry) for method in entry.of_actions() if entry.verdict(method).mark is not None)
 
     def candidates(self, path: str) -> list[Entry]:
         """The entries, in order, that can match ``path``: all but those with another literal first segment."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Protocol
 
 from starlette.routing import compile_path
+
+from batchkit.model import METHODS
 
 __all__ = ["Rule", "check_template", "is_below", "read_template", "unmet"]
 
@@ -60,12 +63,23 @@ def check_template(keyword: str, template: str) -> None:
         raise ValueError(f"{keyword}: {template!r}: write parameters as in '/tasks/{{gid}}' or '/tasks/{{gid:int}}'")
 
 
-def unmet(rules: Iterable[Rule], templates: Sequence[str]) -> Iterator[str]:
-    """What to say of each rule that means none of ``templates``, the full ones of all routes: it does nothing."""
+class Place(Protocol):
+    """A route: its full template, and its methods, None for any."""
+
+    @property
+    def template(self) -> str: ...
+
+    @property
+    def methods(self) -> Collection[str] | None: ...
+
+
+def unmet(rules: Iterable[Rule], routes: Sequence[Place]) -> Iterator[str]:
+    """What to say of each rule that means none of ``routes``, all that there are: it does nothing."""
     for rule in rules:
-        if not any(rule.matches(rule.method or "GET", template) for template in templates):
-            meant = get_close_matches(rule.text, _written(rule, templates), n=1)
-            yield f"{rule.text!r}: the app has no such route" + (f": did you mean {meant[0]!r}?" if meant else "")
+        # One without a method holds for any.
+        if not any(rule.matches(method or "GET", it.template) for it in routes for method in it.methods or (rule.method,)):
+            meant = _meant(rule, routes)
+            yield f"{rule.text!r}: the app has no such route" + (f": did you mean {meant!r}?" if meant else "")
 
 
 def is_below(base_path: str, template: str) -> bool:
@@ -75,12 +89,20 @@ def is_below(base_path: str, template: str) -> bool:
     return all(given in ("", name) or "{" in name + given for name, given in pairs)
 
 
-def _written(rule: Rule, templates: Iterable[str]) -> Iterator[str]:
-    """All that a rule of this kind could say of ``templates``."""
-    for template in templates:
-        parts = template.split("/")
+def _meant(rule: Rule, routes: Iterable[Place]) -> str | None:
+    """The nearest rule of the same kind that means one of ``routes``."""
+    written: dict[str, set[str]] = {}
+    for route in routes:
+        parts = route.template.split("/")
         for end in range(2, len(parts)) if rule.below else (len(parts),):
-            yield (f"{rule.method} " if rule.method else "") + "/".join(parts[:end]) + ("/*" if rule.below else "")
+            methods = written.setdefault("/".join(parts[:end]) + ("/*" if rule.below else ""), set())
+            methods.update(route.methods or METHODS)
+    for template in get_close_matches(rule.text.removeprefix(f"{rule.method} "), written, n=1):
+        if rule.method is None:
+            return template
+        for method in get_close_matches(rule.method, sorted(written[template].intersection(METHODS)), n=1, cutoff=0):
+            return f"{method} {template}"
+    return None
 
 
 def _bare(template: str) -> str:

@@ -37,7 +37,7 @@ LIMITER_ERRORS = ("refuse", "allow")
 CHOICES = {"dialect": ("asana", "plain"), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
 
 # Besides that, a hook may be told of the endpoint (``free(endpoint)``), say at the start which routes it means that are not there
-# (``unmet(templates)``), be a context itself, entered for the life of the app that the endpoint is mounted to, and give contexts
+# (``unmet(entries)``), be a context itself, entered for the life of the app that the endpoint is mounted to, and give contexts
 # that say ``waits = False``: those are entered without a clock.
 CostHook = Callable[[Batch], Awaitable[None] | AbstractAsyncContextManager[object]]
 

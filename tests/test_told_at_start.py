@@ -47,6 +47,7 @@ ROUTES = [
     Route("/tasks", endpoint),
     Route("/dav", endpoint, methods=["PROPFIND"]),
     Mount("/users", routes=[Route("/{gid:int}", endpoint)]),
+    Route("/uploads", endpoint, methods=["PUT"]),
 ]
 
 
@@ -69,6 +70,15 @@ async def warned(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
         (Rate(5, 60, name="a", methods=["GTE", "POST"]), "a: methods: 'GTE': did you mean 'GET'?"),
         (Rate(5, 60, name="a", routes=["GET /tasks", "/users/{gid}", "/users/*", "HEAD /tasks/"], methods=["GET"]), None),
         (Rate(5, 60, name="a", methods=["PROPFIND"], routes=["/dav"]), None),
+        (
+            Rate(5, 60, name="a", routes=["POST /tasks"]),
+            "a: routes: 'POST /tasks': the app has no such route: did you mean 'GET /tasks'?",
+        ),
+        (Rate(5, 60, name="a", routes=["POST /upload"]), "did you mean 'PUT /uploads'?"),
+        (Rate(5, 60, name="a", routes=["DELETE /users/*"]), "'DELETE /users/*': the app has no such route: did you mean 'GET /u"),
+        (Rate(5, 60, name="a", routes=["PUT /uploads", "HEAD /users/*", "GET /users/{gid}"]), None),
+        # Nothing that a rule could say means it.
+        (Rate(5, 60, name="a", routes=["GET /dav"]), "a: routes: 'GET /dav': the app has no such route"),
     ],
 )
 async def test_a_limit_on_a_route_that_is_not_there_is_told_at_the_start(
@@ -81,6 +91,35 @@ async def test_a_limit_on_a_route_that_is_not_there_is_told_at_the_start(
     for app in apps:
         told = await warned(app, caplog)
         assert [says is not None and says in sentence for sentence in told] == [True] * (says is not None)
+
+
+@pytest.mark.anyio
+async def test_a_method_of_the_hosts_own(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter([Rate(5, 60, name="a", methods=["PURGE", "PROPPATCH", "get"])])
+    app = Starlette(routes=[Route("/x", endpoint, methods=["PROPPATCH"])])
+    app.add_middleware(LimitMiddleware, limiter=limiter)
+    assert await warned(app, caplog) == []
+
+
+@pytest.mark.anyio
+async def test_an_exclusion_of_a_method_that_no_route_has(caplog: pytest.LogCaptureFixture) -> None:
+    class Tasks(HTTPEndpoint):
+        pass
+
+    async def told(*exclude: str, **more: Any) -> list[str]:
+        app = Starlette(routes=[Route("/any", Tasks), Mount("/opaque", another_app), *ROUTES])
+        return await warned(BatchEndpoint(policy="all", exclude=exclude, **more).mount_to(app), caplog)
+
+    assert await told("POST /uploads") == ["exclude: 'POST /uploads': the app has no such route: did you mean 'PUT /uploads'?"]
+    assert await told("POST /any", "DELETE /opaque", "PUT /uploads", "HEAD /tasks") == []
+    allowing = BatchEndpoint(host=another_app, base_path="/", allow=["/a", "PUT /b"], exclude=["POST /a", "GET /b"])
+    caplog.clear()
+    caplog.set_level("INFO", "batchkit")
+    await batch(Starlette(routes=[Route("/batch", allowing)]), action("/x"))
+    assert "6 routes may run: GET /a, HEAD /a, PUT /a, PATCH /a, DELETE /a, PUT /b" in caplog.text
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "exclude: 'GET /b': the app has no such route: did you mean 'PUT /b'?"
+    ]
 
 
 @pytest.mark.anyio

@@ -381,6 +381,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Rate, 5, 60, name="a", key=fetch), TypeError, "it is async: give a function that returns the string at once"),
     (wrong(Rate, 5, 60, name="a", methods="GET"), TypeError, "a: methods='GET': give a sequence of strings"),
     (wrong(Rate, 5, 60, name="a", methods=[]), ValueError, "a: methods is empty, and counts nothing: give None for all"),
+    (wrong(Rate, 5, 60, name="a", methods=["*"]), ValueError, "a: methods: '*': give None for all"),
+    (wrong(Rate, 5, 60, name="a", methods=["all"]), ValueError, "a: methods: 'ALL': give None for all"),
+    (wrong(Rate, 5, 60, name="a", methods=["GET POST"]), ValueError, "methods: 'GET POST': give each as a string of its own"),
+    (wrong(Concurrency, 5, name="a", methods=["GET,POST"]), ValueError, "methods: 'GET,POST': give each as a string of its own"),
+    (wrong(Rate, 5, 60, name="a", methods=[""]), ValueError, "a: methods: '': give each as a string of its own, like 'GET'"),
     (wrong(Rate, 5, 60, name="a", routes=[]), ValueError, "a: routes is empty, and counts nothing: give None for all"),
     (
         wrong(Rate, 5, 60, name="a", routes=["POST /x"], methods=["GET"]),

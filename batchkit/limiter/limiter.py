@@ -22,6 +22,7 @@ from batchkit.limiter.limits import Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
 from batchkit.limiter.store import Store
 from batchkit.model import METHODS, Action, Batch
+from batchkit.routes import Entry
 from batchkit.rules import unmet
 
 __all__ = ["Limiter"]
@@ -121,14 +122,15 @@ class Limiter:
         """
         self.endpoints.append(endpoint)
 
-    def unmet(self, templates: Sequence[str]) -> Iterator[str]:
-        """What to say of limits that may count nothing: none of ``templates``, those of all routes, or a misspelled method."""
+    def unmet(self, entries: Sequence[Entry]) -> Iterator[str]:
+        """What to say of limits that may count nothing, as ``entries``, all routes, have none of their routes or methods."""
+        named = {*HTTPMethod, *(method for entry in entries for method in entry.methods or ())}
         for limit in self.limits:
-            for method in sorted(set(limit.methods or ()).difference(HTTPMethod)):
+            for method in sorted(set(limit.methods or ()) - named):
                 # Others, a PURGE or PROPFIND, are somebody's own.
                 if meant := get_close_matches(method, map(str, HTTPMethod), n=1):
                     yield f"{limit.name}: methods: {method!r}: did you mean {meant[0]!r}?"
-            yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, templates))
+            yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, entries))
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()

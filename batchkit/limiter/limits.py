@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,11 @@ __all__ = ["Concurrency", "Limit", "Rate"]
 SECOND = 1_000_000
 # A Redis script counts in doubles, which are exact up to 2**53 microseconds, in the year 2255.
 LONGEST = 366 * 24 * 3600
+
+# What frameworks write for all methods, and none is called.
+EVERY = ("*", "ALL", "ANY")
+
+_METHOD = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,11 @@ class Limit:
             raise TypeError(f"{self.name}: key={self.key!r}: it is async: give a function that returns the string at once")
         if self.methods is not None:
             methods = {method.upper() for method in strings(f"{self.name}: methods", self.methods)}
+            for method in methods:
+                if method in EVERY:
+                    raise ValueError(f"{self.name}: methods: {method!r}: give None for all")
+                if not _METHOD.fullmatch(method):
+                    raise ValueError(f"{self.name}: methods: {method!r}: give each as a string of its own, like 'GET'")
             object.__setattr__(self, "methods", frozenset(methods | ({"HEAD"} if "GET" in methods else set())))
         if self.routes is not None:
             rules = tuple(Rule.read(f"{self.name}: routes", text) for text in strings(f"{self.name}: routes", self.routes))

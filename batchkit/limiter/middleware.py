@@ -114,7 +114,7 @@ class LimitMiddleware:
                 "that one's: add the middleware there, and not below it"
             )
             return
-        for sentence in self.limiter.unmet([entry.template for entry in entries]):
+        for sentence in self.limiter.unmet(entries):
             logger.warning("LimitMiddleware: %s", sentence)
         for entry in entries:
             if isinstance(entry.endpoint, BatchEndpoint) and not self._asked_by(entry.endpoint):
