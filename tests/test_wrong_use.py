@@ -766,6 +766,83 @@ async def test_what_a_limiter_gives_is_to_be_entered(
     assert (await request(app, "GET", "/x")).status == (429 if status == 200 else 200)
 
 
+class Auth:
+    """It tells those inside of it whose request it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["team"] = "a"
+        await self.app(scope, receive, send)
+
+
+def answers_401(request: Request) -> str:
+    raise HTTPException(401)
+
+
+def refuses(request: Request) -> str:
+    raise TooManyRequests("closed for the night")
+
+
+outside = "what it reads must come from middleware outside of LimitMiddleware (the last that was added is the outermost); path_pa"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("key", "added", "says", "status", "allowed"),
+    [
+        (
+            lambda request: request.state.team,
+            [Auth, LimitMiddleware],
+            f"RuntimeError: the key of 'a' failed: {outside}",
+            503,
+            200,
+        ),
+        (
+            lambda request: request.path_params["gid"],
+            [LimitMiddleware],
+            f"RuntimeError: the key of 'a' failed: {outside}",
+            503,
+            200,
+        ),
+        (
+            lambda request: request.headers.get("x-api-key"),
+            [LimitMiddleware],
+            "the key of 'a' returned NoneType: return a string for everybody",
+            503,
+            200,
+        ),
+        (answers_401, [LimitMiddleware], "HTTPException(status_code=401, detail='Unauthorized'): return a string for", 503, 503),
+        # These are right.
+        (refuses, [LimitMiddleware], "", 429, 429),
+        (lambda request: request.state.team, [LimitMiddleware, Auth], "", 200, 200),
+    ],
+)
+async def test_a_key_that_is_wrong_only_as_it_runs(
+    key: Any, added: list[Any], says: str, status: int, allowed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for errors, expected in (("refuse", status), ("allow", allowed)):
+        limiter = Limiter([Rate(9, 60, name="a", key=key)])
+        app = Starlette(routes=[Route("/x/{gid}", endpoint)])
+        for each in added:
+            options = {"limiter": limiter, "limiter_errors": errors} if each is LimitMiddleware else {}
+            app.add_middleware(each, **options)
+        caplog.clear()
+        assert (await request(app, "GET", "/x/1")).status == expected
+        assert says in caplog.text
+        assert bool(says) == bool(caplog.text)
+    if added[0] is LimitMiddleware:
+        # A batch asks within all middleware.
+        limiter = Limiter([Rate(9, 60, name="a", key=key)])
+        app = Starlette(routes=[Route("/x/{gid}", endpoint)], middleware=[Middleware(each) for each in added if each is Auth])
+        BatchEndpoint(policy="all", cost_hook=limiter).mount_to(app)
+        caplog.clear()
+        assert (await post(app, envelope(action("/x/1")))).status == status
+        assert says in caplog.text
+
+
 def test_a_fastapi_that_hides_included_routes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     app, router = FastAPI(), APIRouter()
     router.get("/x")(batchable(endpoint))

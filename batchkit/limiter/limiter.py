@@ -12,9 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from anyio import get_current_task
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
+from batchkit.admission import WrongHook
+from batchkit.errors import BatchError
 from batchkit.keywords import nearest, suggesting
 from batchkit.limiter.admission import Admission
 from batchkit.limiter.keys import COMMON, digest
@@ -174,8 +177,18 @@ def _seen(batch: Batch, action: Action) -> Scope:
 
 
 def _key(limit: Limit, request: Request) -> str:
-    key = limit.key(request)
+    try:
+        key = limit.key(request)
+    except BatchError:
+        raise
+    except HTTPException as error:
+        raise WrongHook(f"the key of {limit.name!r} raised {error!r}: return a string for everybody") from None
+    except Exception as error:
+        raise RuntimeError(
+            f"the key of {limit.name!r} failed: what it reads must come from middleware outside of LimitMiddleware "
+            "(the last that was added is the outermost); path_params are not known yet"
+        ) from error
     if not isinstance(key, str):
         # Nothing to fall back to: strangers who share a key share a limit.
-        raise TypeError(f"The key function of {limit.name} returned {type(key).__name__}, not a string")
+        raise TypeError(f"the key of {limit.name!r} returned {type(key).__name__}: return a string for everybody")
     return key if len(key) <= LONGEST_KEY else digest(key.encode("utf-8", "surrogatepass"))
