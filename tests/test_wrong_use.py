@@ -314,6 +314,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(batchable, timeout="5"), ValueError, "batchable(timeout='5'): give seconds"),
     (wrong(batchable, timeout=True), ValueError, "batchable(timeout=True): give seconds"),
     (wrong(batchable, limit=5), TypeError, "batchable(limit=5): give the name of a limit"),
+    (wrong(batchable, limit=""), TypeError, "batchable(limit=''): give the name of a limit"),
     (wrong(batchable, schema={"type": "objekt"}), ValueError, "batchable(schema=…): not a JSON Schema: 'objekt'"),
     (wrong(batchable, schema="object"), ValueError, "batchable(schema=…): not a JSON Schema"),
     (
