@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -47,7 +47,13 @@ def _suggesting(function: Any, name: str | None, own: int) -> Any:
     def call(*args: Any, **keywords: Any) -> Any:
         if counts and len(args) > positions:
             at = name or type(args[0]).__name__
-            raise TypeError(f"{at}: {args[positions]!r}: name it by its keyword: {', '.join(by_name)}")
+            given = args[positions]
+            # The values of a dict stay out of logs: those of a scope, or of header fields, are a client's secrets.
+            if isinstance(given, Mapping):
+                if "type" in given and own:
+                    raise TypeError(f"{at}: the class was called as an ASGI app: give an instance: {at}(…)")
+                given = type(given)
+            raise TypeError(f"{at}: {given!r}: name it by its keyword: {', '.join(by_name)}")
         for keyword in keywords:
             if keyword not in known:
                 at = name or type(args[0]).__name__

@@ -551,7 +551,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (
         wrong(awaited, check_cost_hook, CallableHook, limit=12, headers=[("a", "b")]),
         TypeError,
-        "headers=[('a', 'b')]: give a dict of strings",
+        "headers: <class 'list'>: give a dict of strings",
     ),
     (
         wrong(awaited, check_cost_hook, CallableHook, limits=12),
@@ -564,7 +564,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(assert_same_as_alone, client, get_x, dialect="rest"), ValueError, "dialect='rest': give one of 'asana', 'plain'"),
     (wrong(assert_same_as_alone, client, get_x, path=5), TypeError, "path=5: give a path"),
     (wrong(assert_same_as_alone, client, get_x, base_path=1.0), TypeError, "base_path=1.0: give a path"),
-    (wrong(assert_same_as_alone, client, get_x, headers="a"), TypeError, "headers='a': give a dict of strings"),
+    (wrong(assert_same_as_alone, client, get_x, headers="a"), TypeError, "headers: <class 'str'>: give a dict of strings"),
     (wrong(assert_same_as_alone, client, get_x, ignored=["gid"]), TypeError, "did you mean 'ignore'?"),
     (
         wrong(assert_same_as_alone, Starlette, get_x),
@@ -573,7 +573,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ),
     (wrong(post_batch, "app:app", get_x), TypeError, "client='app:app': give a TestClient"),
     (wrong(post_batch, client, "get", "/x"), TypeError, "actions: 'get': give action(…), each as an argument of its own"),
-    (wrong(post_batch, client, get_x, headers={"a": 1}), TypeError, "headers={'a': 1}: give a dict of strings"),
+    (wrong(post_batch, client, get_x, headers={"a": 1}), TypeError, "headers: 'a': <class 'int'>: give a dict of strings"),
     (
         wrong(post_batch, client, get_x, header={}),
         TypeError,
@@ -645,6 +645,26 @@ def test_the_table_leaves_no_argument_out(function: Callable[..., Any]) -> None:
     assert set(signature(function).parameters) - {"options"} <= written
     if "options" in signature(function).parameters:
         assert set(Options.__annotations__) <= written
+
+
+@pytest.mark.parametrize("route", [Route("/batch", BatchEndpoint), Mount("/batch", OpenTelemetry)])
+def test_a_class_where_its_instance_belongs_tells_no_header_field(route: Any) -> None:
+    with pytest.raises(TypeError) as raised:
+        TestClient(Starlette(routes=[route])).post("/batch", headers={"authorization": "Bearer secret"})
+    name = raised.value.args[0].partition(":")[0]
+    assert str(raised.value) == f"{name}: the class was called as an ASGI app: give an instance: {name}(…)"
+
+
+def test_values_of_header_fields_are_not_told() -> None:
+    fields: Any = {"authorization": b"secret"}
+    for written in (
+        wrong(BatchClient, "https://x", None, fields),
+        wrong(post_batch, client, get_x, headers=fields),
+        wrong(post_batch, client, get_x, headers=[*fields.items()]),
+    ):
+        with pytest.raises(TypeError) as raised:
+            written()
+        assert "secret" not in str(raised.value)
 
 
 def test_a_checked_class_shows_its_own_signature() -> None:
