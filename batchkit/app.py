@@ -22,7 +22,7 @@ from batchkit.errors import BatchError
 from batchkit.frame import Frame, frame
 from batchkit.guard import Guard
 from batchkit.lines import Lines
-from batchkit.marks import not_batchable
+from batchkit.marks import MarkedApp, not_batchable
 from batchkit.model import Batch
 from batchkit.openapi import in_one_piece, show_in_fastapi
 from batchkit.request import ClientGone, line_type, read
@@ -107,6 +107,8 @@ class BatchEndpoint(Settings):
         Raises TypeError for another kind of app, ValueError for a path that no request can have or that has an endpoint already,
         or with ``allow``, RuntimeError for a second mount.
         """
+        if isinstance(app, MarkedApp):
+            raise TypeError(f"mount_to: {app.ADVICE}")
         if not isinstance(app, Starlette | Router):
             raise TypeError(f"mount_to: {app!r} is no Starlette app and no Router; mount the endpoint by hand with host=…")
         if self._mounted_to is not None:

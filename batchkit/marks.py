@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import FunctionType, MethodType
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 from jsonschema.exceptions import SchemaError
 from msgspec import Struct
@@ -49,6 +49,8 @@ class Mark(Struct, frozen=True):
 class MarkedApp:
     """An ASGI app with a mark, for objects that cannot carry one themselves."""
 
+    ADVICE = "what batchable(app) returns is for Mount(…): mark the routes of an app one by one, or give policy='all'"
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
@@ -56,6 +58,10 @@ class MarkedApp:
     def routes(self) -> Any:
         """The routes of the app, so that a mark on one of them is seen through this one."""
         return getattr(self.app, "routes", [])
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Who asks with hasattr, or with a default, is answered all the same.
+        raise AttributeError(f"{name!r}: {self.ADVICE}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)

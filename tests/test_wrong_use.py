@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -238,6 +239,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     # mount_to
     (wrong(BatchEndpoint().mount_to, another_app), TypeError, "is no Starlette app and no Router; mount the endpoint by hand"),
     (wrong(BatchEndpoint().mount_to, FastAPI), TypeError, "is no Starlette app"),
+    (
+        wrong(BatchEndpoint().mount_to, batchable(FastAPI())),
+        TypeError,
+        "mount_to: what batchable(app) returns is for Mount(…): mark the routes of an app one by one, or give policy='all'",
+    ),
     (wrong(BatchEndpoint().mount_to, Starlette(), "batch"), ValueError, "mount_to: 'batch': give a path like '/batch'"),
     (wrong(BatchEndpoint().mount_to, Starlette(), "/"), ValueError, "mount_to: '/': give a path"),
     (wrong(BatchEndpoint().mount_to, Starlette(), "/batch/*"), ValueError, "mount_to: '/batch/*': write parameters as"),
@@ -360,6 +366,12 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(not_batchable, Mount("/x", another_app)), TypeError, "cannot be marked: mark the endpoint or the app"),
     (wrong(batchable, staticmethod(endpoint)), TypeError, "cannot be marked: mark the function, below @staticmethod"),
     (wrong(batchable, vars(OfClass)["get"]), TypeError, "cannot be marked: give a function"),
+    (
+        wrong(lambda: batchable(APIRouter()).get("/x")),
+        AttributeError,
+        "'get': what batchable(app) returns is for Mount(…): mark the routes of an app one by one, or give policy='all'",
+    ),
+    (wrong(FastAPI().include_router, batchable(APIRouter())), AttributeError, "what batchable(app) returns is for Mount(…)"),
     # The limiter
     (wrong(Rate, 0, 60, name="a"), ValueError, "Rate(0): give a whole number, at least 1"),
     (wrong(Rate, True, 60, name="a"), ValueError, "Rate(True): give a whole number"),
@@ -665,6 +677,15 @@ def test_values_of_header_fields_are_not_told() -> None:
         with pytest.raises(TypeError) as raised:
             written()
         assert "secret" not in str(raised.value)
+
+
+def test_a_marked_app_is_no_surprise_to_who_asks() -> None:
+    app = FastAPI()
+    app.get("/x")(endpoint)
+    marked = copy(batchable(app))
+    assert not hasattr(marked, "router")
+    assert getattr(marked, "__name__", None) is None
+    assert TestClient(Starlette(routes=[Mount("/a", marked)])).get("/a/x").status_code == 200
 
 
 def test_a_checked_class_shows_its_own_signature() -> None:
