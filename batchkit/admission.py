@@ -13,6 +13,7 @@ from anyio import CancelScope, current_time
 from starlette.exceptions import HTTPException
 
 from batchkit.errors import BatchError, LimiterUnavailable
+from batchkit.hooks import check_ended
 from batchkit.model import Batch
 from batchkit.settings import Settings
 
@@ -154,7 +155,8 @@ def _tell_refused(batch: Batch, error: BatchError, settings: Settings) -> None:
     for plugin in settings.plugins:
         if hasattr(plugin, "refused"):
             try:
-                plugin.refused(batch, error)
+                told: Callable[[Batch, BatchError], object] = plugin.refused
+                check_ended("refused", told(batch, error))
             except Exception:
                 logger.exception("%r failed at the refusal of batch %s", plugin, batch.id)
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message
 from batchkit.cancellation import is_asked, is_real, take_back
 from batchkit.content import undo_coding
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
+from batchkit.hooks import check_ended
 from batchkit.model import RUNNING, Action, Result
 
 __all__ = ["Exchange"]
@@ -142,9 +143,9 @@ class Exchange:
         assert self.task is not None
         self.task.cancel()
 
-    def _tell_end(self, on_end: Callable[[Action], None]) -> None:
+    def _tell_end(self, on_end: Callable[[Action], object]) -> None:
         try:
-            on_end(self.action)
+            check_ended("on_end", on_end(self.action))
         except Exception:
             logger.exception("What the cost hook does at the end of data.actions[%d] failed", self.action.index)
 

@@ -17,6 +17,7 @@ from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchkit.hooks import check_app
 from batchkit.keywords import suggesting
 from batchkit.schema import Validator, compile_schema
 
@@ -210,6 +211,7 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
     if inspect.ismethod(endpoint):
         endpoint = _copy(endpoint.__func__, functools.partial(endpoint))
     elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
+        check_app("batchable(app)", endpoint)
         # An app may stand in several places, and the mark is for this one.
         endpoint = _copy(endpoint, MarkedApp(endpoint))
     known = vars(endpoint).get(name, value)

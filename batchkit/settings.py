@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from batchkit.configuration import Table
 from batchkit.errors import BatchError
-from batchkit.hooks import check_hook, check_plugin
+from batchkit.hooks import check_app, check_hook, check_plugin
 from batchkit.keywords import suggesting
 from batchkit.model import Batch
 from batchkit.rules import Rule, check_template, is_below, read_template
@@ -135,6 +135,8 @@ class Settings:
                 raise TypeError(f"{name}={getattr(self, name)!r}: give a callable, or None")
         if isinstance(self.host, type):
             raise TypeError(f"host={self.host!r}: it is a class: give the app itself")
+        if self.host is not None:
+            check_app("host", self.host)
         if self.cost_hook is not None:
             check_hook("cost_hook", self.cost_hook)
         check_base_path(self.base_path)

@@ -184,6 +184,7 @@ async def test_the_start_says_what_may_run_and_what_excludes_nothing(
     assert [record.getMessage() for record in caplog.records] == [
         "exclude: '/misspelled': the app has no such route",
         "exclude: '/scmi/*': the app has no such route: did you mean '/scim/*'?",
+        "exclude: 'POST /closed': the app has no such route: did you mean 'GET /closed'?",
         "Batches go to Starlette, below /, through Through; 2 routes may run: GET /tasks, HEAD /tasks",
     ]
 

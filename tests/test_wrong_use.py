@@ -18,10 +18,12 @@ from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import anyio
 import httpx2
 import pytest
+import quart
 from fastapi import APIRouter, FastAPI
 from httpx2 import AsyncHTTPTransport, HTTPTransport
 from opentelemetry.metrics import NoOpMeterProvider
@@ -38,7 +40,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import batchkit
 import batchkit.testing
-from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, not_batchable, openapi
+from batchkit import Action, Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, not_batchable, openapi
 from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
 from batchkit.client.server import Options
 from batchkit.contrib.opentelemetry import OpenTelemetry
@@ -55,6 +57,15 @@ limiter = Limiter(asana_limits())
 
 
 async def another_app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    return []
+
+
+class Wsgi:
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        return []
 
 
 def endpoint(request: Request) -> Response:
@@ -185,6 +196,12 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "host=<class 'starlette.applications.Starlette'>: it is a class: give the app",
     ),
+    (
+        wrong(BatchEndpoint, host=Wsgi(), base_path="/", allow=["/x"]),
+        TypeError,
+        "host=<tests.test_wrong_use.Wsgi object>: it is called with scope and receive and send, and takes (environ: ",
+    ),
+    (wrong(BatchEndpoint, host=wsgi), TypeError, "give an ASGI app; a WSGI app needs a2wsgi's WSGIMiddleware"),
     (wrong(BatchEndpoint, base_path="api"), ValueError, "base_path='api': give a path like '/api/1.0'"),
     (wrong(BatchEndpoint, base_path="/api?x"), ValueError, "base_path='/api?x': give a path"),
     (wrong(BatchEndpoint, base_path=1.0), ValueError, "base_path=1.0: give a path"),
@@ -366,6 +383,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(not_batchable, Mount("/x", another_app)), TypeError, "cannot be marked: mark the endpoint or the app"),
     (wrong(batchable, staticmethod(endpoint)), TypeError, "cannot be marked: mark the function, below @staticmethod"),
     (wrong(batchable, vars(OfClass)["get"]), TypeError, "cannot be marked: give a function"),
+    (
+        wrong(not_batchable, Wsgi()),
+        TypeError,
+        "Wsgi object>: it is called with scope and receive and send, and takes (environ: ",
+    ),
     (
         wrong(lambda: batchable(APIRouter()).get("/x")),
         AttributeError,
@@ -659,7 +681,7 @@ def test_the_table_leaves_no_argument_out(function: Callable[..., Any]) -> None:
         assert set(Options.__annotations__) <= written
 
 
-@pytest.mark.parametrize("route", [Route("/batch", BatchEndpoint), Mount("/batch", OpenTelemetry)])
+@pytest.mark.parametrize("route", [Route("/batch", BatchEndpoint), wrong(Mount, "/batch", OpenTelemetry)()])
 def test_a_class_where_its_instance_belongs_tells_no_header_field(route: Any) -> None:
     with pytest.raises(TypeError) as raised:
         TestClient(Starlette(routes=[route])).post("/batch", headers={"authorization": "Bearer secret"})
@@ -885,6 +907,36 @@ async def test_a_key_that_is_wrong_only_as_it_runs(
         assert says in caplog.text
 
 
+async def waits_for_the_end(batch: Batch) -> None:
+    async def on_end(action: Action) -> None: ...
+
+    for each in batch.actions:
+        each.on_end = on_end  # type: ignore[assignment]
+
+
+async def refuses_all(batch: Batch) -> None:
+    raise TooManyRequests
+
+
+class RefusedByLambda:
+    def __init__(self) -> None:
+        self.refused: Any = lambda batch, error: charge(batch)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("cost_hook", "says"),
+    [
+        (waits_for_the_end, "on_end returned a coroutine, and is not awaited: write def"),
+        (refuses_all, "refused returned a coroutine, and is not awaited: write def"),
+    ],
+)
+async def test_what_nobody_waits_for_is_told_where_it_waits(cost_hook: Any, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = BatchEndpoint(cost_hook=cost_hook, plugins=[RefusedByLambda()], policy="all")
+    await post(app.mount_to(Starlette(routes=[Route("/x", endpoint)])), envelope(action("/x")))
+    assert says in caplog.text
+
+
 def test_a_fastapi_that_hides_included_routes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     app, router = FastAPI(), APIRouter()
     router.get("/x")(batchable(endpoint))
@@ -924,6 +976,34 @@ def test_no_url_that_works_is_refused(url: str) -> None:
     Limiter(asana_limits(), url)
 
 
+@functools.wraps(wsgi)
+async def adapted(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class Adapter:
+    async def __call__(self, *args: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        another_app,
+        adapted,
+        partial(Adapter().__call__, 1),
+        Adapter(),
+        functools.update_wrapper(Adapter(), wsgi),
+        Mock(),
+        AsyncMock(),
+        FastAPI(),
+        quart.Quart("quart"),
+        BatchEndpoint(),
+    ],
+)
+def test_no_app_that_works_is_refused(app: Any) -> None:
+    BatchEndpoint(host=app, base_path="/")
+    Mount("/x", not_batchable(app))
+
+
 class Hook:
     """A hook that is an async context manager of a batch, made anew for each."""
 
@@ -948,12 +1028,18 @@ def wrapped(*args: Any) -> Any:
     return charge(*args)
 
 
+@functools.wraps(two_arguments)
+async def gives_one_more(batch: Batch) -> None:
+    await two_arguments(batch, 1)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "cost_hook",
     [
         charge,
         wrapped,
+        gives_one_more,
         CallableHook(),
         CallableHook().__call__,
         partial(two_arguments, units=3),
