@@ -94,6 +94,33 @@ async def test_the_client_that_it_is_given_sends_and_stays_open(server: Recorded
         await BatchClient(server.url, blocking).batch().send()
 
 
+@pytest.mark.parametrize("base_url", ["", "/"])
+async def test_paths_are_joined_as_a_client_joins_them_to_its_base_url(server: Recorded, base_url: str) -> None:
+    """With or without a slash, whatever client sends; and a whole URL is what it says."""
+    for path in ("tasks/1?limit=2", "/tasks/1?limit=2", httpx2.URL("/tasks/1?limit=2"), server.url + "/tasks/1?limit=2"):
+        async with (
+            httpx2.AsyncClient(base_url="http://another.example") as own,
+            BatchClient(server.url + base_url, own) as client,
+        ):
+            batch = client.batch()
+            batch.get(path)
+            batch.get("tasks/2")
+            first, second = await batch.send()
+        async with httpx2.AsyncClient(base_url=server.url) as alone:
+            assert first.request.url == (await alone.get(path)).request.url
+        assert [response.json()["data"]["gid"] for response in (first, second)] == ["1", "2"]
+    assert server.seen == [("POST", "/batch"), ("GET", "/tasks/1")] * 4
+
+
+async def test_an_api_below_its_batch_endpoints_host_is_batched(server: Recorded) -> None:
+    async with BatchClient(server.url + "/tasks", url=server.url + "/batch") as client:
+        batch = client.batch()
+        for path in ("1", "/2"):
+            batch.get(path)
+        assert [response.json()["data"]["gid"] for response in await batch.send()] == ["1", "2"]
+    assert server.seen == [("POST", "/batch")]
+
+
 async def test_an_empty_batch_has_no_results(server: Recorded) -> None:
     async with BatchClient(server.url) as client:
         assert await client.batch().send() == []

@@ -516,6 +516,23 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "BatchClient: unexpected keyword argument 'max_action': did you mean",
     ),
+    (
+        wrong(BatchClient, "https://x", url="https://y/batch"),
+        ValueError,
+        "url='https://y/batch': give one of the origin of base_url='https://x/'",
+    ),
+    (
+        wrong(BatchClient, "https://x", url="http://x/batch"),
+        ValueError,
+        "url='http://x/batch': give one of the origin of base_url",
+    ),
+    (wrong(BatchClient, "http://x", url="http://x:8000/batch"), ValueError, "url='http://x:8000/batch': give one of the origin"),
+    (
+        wrong(BatchClient, "https://x/v1", url="https://x/v2/batch"),
+        ValueError,
+        "base_url='https://x/v1/': actions are relative to '/v2/', which is elsewhere: give url and base_path as the server has",
+    ),
+    (wrong(BatchClient, "https://x/api", base_path="/ap"), ValueError, "actions are relative to '/ap/', which is elsewhere"),
     # The client's transports, the other's URLs, and what is added to a batch
     (
         wrong(awaited, entered, httpx2.AsyncClient(transport=swapped(BatchTransport))),
@@ -555,6 +572,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "get: unexpected keyword argument 'parms': did you mean 'params'?",
     ),
+    (wrong(BatchClient("https://x").batch().get, 1), TypeError, "Expected str or httpx2.URL, got <class 'int'>: 1"),
+    (wrong(BatchClient("https://x").batch().request, "GET", None), TypeError, "Expected str or httpx2.URL, got <class 'None"),
     # What a host's own tests use
     (
         wrong(awaited, check_cost_hook, not_async, limit=12),
@@ -969,6 +988,24 @@ def test_a_transport_for_others_is_no_surprise_to_who_asks() -> None:
     transport = BatchTransport(url="https://x/batch")
     assert not hasattr(transport, "aclose")
     assert getattr(transport, "__aenter__", None) is None
+
+
+@pytest.mark.parametrize(
+    ("base_url", "options"),
+    [
+        ("https://x/api/1.0", {}),
+        ("https://x/api/1.0/", {"url": "https://X:443/api/1.0/batch"}),
+        ("https://x/api/1.0", {"url": "https://x/batch", "base_path": "/api/1.0"}),
+        ("https://x", {"url": "https://x/batch/"}),
+        # What is below may be asked for with more of a path, and what is above with less.
+        ("https://x", {"url": "https://x/api/1.0/batch"}),
+        ("https://x/api/1.0/tasks", {"url": "https://x/api/1.0/batch"}),
+        ("https://x/a%20b", {"url": "https://x/a b/batch"}),
+        ("https://me:secret@x", {"url": "https://x/batch"}),
+    ],
+)
+def test_no_place_of_an_api_that_works_is_refused(base_url: str, options: dict[str, Any]) -> None:
+    BatchClient(base_url, **options)
 
 
 @pytest.mark.parametrize("url", ["redis://:secret@h:6379/0/?x=y", "redis://[::1]", "valkey://h//2", "redis://h/%30"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
-from types import TracebackType
 from typing import Any, Self, Unpack
 
 import httpx2
@@ -25,6 +24,7 @@ THREADS = 6
 
 # After self, the method and the URL.
 KEYWORDS = [*signature(httpx2.Client.build_request).parameters][3:]
+Draft = tuple[str, httpx2.URL, dict[str, Any]]
 
 
 @suggesting
@@ -50,10 +50,12 @@ class BatchClient:
         url: httpx2.URL | str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self._base_url = str(read_url("base_url", base_url, "the API, like 'https://example.com/api/1.0'")).rstrip("/")
+        base = read_url("base_url", base_url, "the API, like 'https://example.com/api/1.0'")
+        self._base_url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + b"/")
         if not isinstance(client, httpx2.Client | httpx2.AsyncClient | None):
             raise TypeError(f"client={client!r}: give an httpx2.AsyncClient or an httpx2.Client, or None")
-        self._server = Server(f"{self._base_url}/batch" if url is None else url, **options)
+        self._server = Server(self._base_url.join("batch") if url is None else url, **options)
+        self._server.check_base_url(self._base_url)
         self._client = client
         self._owned = client is None
 
@@ -74,15 +76,13 @@ class BatchClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _sender(self) -> httpx2.Client:
@@ -105,43 +105,45 @@ class Batch:
 
     What a batch cannot carry (see ``BatchTransport``) is sent beside them by itself. The keywords of each are those of
     ``httpx2.Client.build_request``: ``params``, ``json``, ``headers``, ``timeout`` … Redirects of actions are not followed.
-    Raises TypeError for another keyword, where it is given.
+    Raises TypeError for another keyword or what is no URL, where it is given.
     """
 
     def __init__(self, client: BatchClient) -> None:
         self._client = client
-        self._drafts: list[tuple[str, str, dict[str, Any]]] = []
+        self._drafts: list[Draft] = []
 
-    def request(self, method: str, url: str, **keywords: Any) -> None:
-        """Add a request to the path ``url`` below the base URL; another URL goes out by itself."""
+    def request(self, method: str, url: httpx2.URL | str, **keywords: Any) -> None:
+        """Add a request to ``url``: a whole URL, or a path, joined to the base URL as ``httpx2.Client`` joins it to its own."""
         for keyword in keywords:
             if keyword not in KEYWORDS:
                 raise TypeError(f"{method.lower()}: unexpected keyword argument {keyword!r}: {nearest(keyword, KEYWORDS)}")
-        if url.startswith("/"):
-            url = self._client._base_url + url
+        url = httpx2.URL(url)
+        if url.is_relative_url:
+            base = self._client._base_url
+            url = base.copy_with(raw_path=base.raw_path + url.raw_path.lstrip(b"/"))
         self._drafts.append((method, url, keywords))
 
-    def get(self, url: str, **keywords: Any) -> None:
+    def get(self, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a GET."""
         self.request("GET", url, **keywords)
 
-    def head(self, url: str, **keywords: Any) -> None:
+    def head(self, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a HEAD."""
         self.request("HEAD", url, **keywords)
 
-    def post(self, url: str, **keywords: Any) -> None:
+    def post(self, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a POST."""
         self.request("POST", url, **keywords)
 
-    def put(self, url: str, **keywords: Any) -> None:
+    def put(self, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a PUT."""
         self.request("PUT", url, **keywords)
 
-    def patch(self, url: str, **keywords: Any) -> None:
+    def patch(self, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a PATCH."""
         self.request("PATCH", url, **keywords)
 
-    def delete(self, url: str, **keywords: Any) -> None:
+    def delete(self, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a DELETE."""
         self.request("DELETE", url, **keywords)
 
@@ -210,9 +212,7 @@ class _Plan:
     that go ``alone``.
     """
 
-    def __init__(
-        self, client: httpx2.Client | httpx2.AsyncClient, drafts: list[tuple[str, str, dict[str, Any]]], server: Server
-    ) -> None:
+    def __init__(self, client: httpx2.Client | httpx2.AsyncClient, drafts: list[Draft], server: Server) -> None:
         self._server = server
         self.requests = [client.build_request(method, url, **keywords) for method, url, keywords in drafts]
         self._drafts = drafts

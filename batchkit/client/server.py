@@ -77,6 +77,17 @@ class Server:
         self.base = base if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
         self.origin = (self.url.scheme, self.url.host, self.url.port)
 
+    def check_base_url(self, base_url: httpx2.URL) -> None:
+        """Raise ValueError where no path below ``base_url``, which ends with a slash, can be in a batch."""
+        if (base_url.scheme, base_url.host, base_url.port) != self.origin:
+            raise ValueError(f"url={str(self.url)!r}: give one of the origin of base_url={str(base_url)!r}")
+        base, path = self.base + b"/", base_url.raw_path
+        if not (path.startswith(base) or base.startswith(path)):
+            raise ValueError(
+                f"base_url={str(base_url)!r}: actions are relative to {base.decode()!r}, which is elsewhere: "
+                "give url and base_path as the server has them"
+            )
+
     def warn(self, kind: object, message: str, *args: object) -> None:
         """Warn, once of each ``kind``, of what keeps requests out of batches: all works without them, and nobody would notice."""
         if kind not in self._warned:
