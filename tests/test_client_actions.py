@@ -139,6 +139,17 @@ def test_the_server_makes_the_same_request_of_it(
         assert read.query_string == request.url.query
 
 
+@pytest.mark.parametrize("make", [BatchTransport, AsyncBatchTransport])
+def test_a_window_in_milliseconds_is_told(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be meant: a window that lasts until the batch is full, say."""
+    for window in (0, 0.002, 0.05, 0.999):
+        make(url=f"{URL}/batch", window=window)
+    BatchClient(URL)
+    assert caplog.messages == []
+    make(url=f"{URL}/batch", window=2)
+    assert caplog.messages == ["window=2: each request waits so many seconds for others: for 2 ms give 0.002"]
+
+
 def test_what_was_refused_is_remembered_within_bounds() -> None:
     at = server()
     at.refused("GET", b"/exports/1")

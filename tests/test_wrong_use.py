@@ -499,6 +499,16 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "HTTPTransport object>: give what sends, an httpx2.AsyncBaseTransport, or None",
     ),
     (wrong(BatchTransport, AsyncHTTPTransport(), url="https://x/batch"), TypeError, "give what sends, an httpx2.BaseTransport"),
+    (
+        wrong(BatchTransport, HTTPTransport, url="https://x/batch"),
+        TypeError,
+        "HTTPTransport'>: it is a class: give an instance of it",
+    ),
+    (
+        wrong(AsyncBatchTransport, AsyncHTTPTransport, url="https://x/batch"),
+        TypeError,
+        "AsyncHTTPTransport'>: it is a class: give",
+    ),
     (wrong(BatchTransport, url="https://x/batch", window="2ms"), TypeError, "window='2ms': give a number of seconds"),
     (wrong(BatchTransport, url="https://x/batch", window=-1), ValueError, "window=-1: give a number of seconds, at least 0"),
     (wrong(BatchTransport, url="https://x/batch", dialect="rest"), ValueError, "dialect='rest': give one of 'asana', 'plain'"),

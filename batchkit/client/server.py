@@ -12,7 +12,7 @@ import httpx2
 
 from batchkit.settings import check_base_path, check_choice, check_seconds
 
-__all__ = ["Options", "Server", "only_for", "read_url"]
+__all__ = ["Options", "Server", "check_transport", "only_for", "read_url"]
 
 logger = logging.getLogger("batchkit")
 
@@ -69,6 +69,8 @@ class Server:
         check_choice("dialect", self.dialect, ("asana", "plain"))
         check_seconds("max_wait", self.max_wait, zero=True)
         check_seconds("window", self.window, zero=True)
+        if self.window >= 1:
+            logger.warning("window=%r: each request waits so many seconds for others: for 2 ms give 0.002", self.window)
         for name in ("max_actions", "max_body_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -120,6 +122,14 @@ def read_url(name: str, value: object, meant: str) -> httpx2.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{name}={str(url)!r}: give the URL of {meant}")
     return url
+
+
+def check_transport(value: object, method: str, kind: str) -> None:
+    """Raise TypeError where the value of ``transport`` is neither None nor an object with this method, an ``httpx2`` ``kind``."""
+    if isinstance(value, type):
+        raise TypeError(f"transport={value!r}: it is a class: give an instance of it")
+    if value is not None and not hasattr(value, method):
+        raise TypeError(f"transport={value!r}: give what sends, an httpx2.{kind}, or None; the URL is url=")
 
 
 class WrongClient(TypeError, AttributeError):

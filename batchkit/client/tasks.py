@@ -12,7 +12,7 @@ from anyio.lowlevel import current_token
 
 from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Conversation, Send, Wait, conversation, fail
-from batchkit.client.server import Options, Server, only_for
+from batchkit.client.server import Options, Server, check_transport, only_for
 from batchkit.client.window import Gathering, Windows
 from batchkit.keywords import suggesting
 
@@ -84,8 +84,7 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
-        if transport is not None and not hasattr(transport, "handle_async_request"):
-            raise TypeError(f"transport={transport!r}: give what sends, an httpx2.AsyncBaseTransport, or None; the URL is url=")
+        check_transport(transport, "handle_async_request", "AsyncBaseTransport")
         self._server = Server(url, window=window, **options)
         self._transport = httpx2.AsyncHTTPTransport() if transport is None else transport
         self._windows = Windows(self._server, _Batch)

@@ -11,7 +11,7 @@ import httpx2
 
 from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Chunk, Conversation, Send, Wait, conversation, fail
-from batchkit.client.server import Options, Server, only_for
+from batchkit.client.server import Options, Server, check_transport, only_for
 from batchkit.client.window import Gathering, Windows
 from batchkit.keywords import suggesting
 
@@ -122,8 +122,7 @@ class BatchTransport(httpx2.BaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
-        if transport is not None and not hasattr(transport, "handle_request"):
-            raise TypeError(f"transport={transport!r}: give what sends, an httpx2.BaseTransport, or None; the URL is url=")
+        check_transport(transport, "handle_request", "BaseTransport")
         self._server = Server(url, window=window, **options)
         self._transport = httpx2.HTTPTransport() if transport is None else transport
         self._lock = Lock()
