@@ -50,7 +50,7 @@ class Charged:
     """A context around what ``charge`` charges: it has ``timeout`` seconds for its answer.
 
     Where it fails or is late, entering raises LimiterUnavailable, or with ``errors="allow"`` lets it through and logs that. A
-    BatchError that it raises goes through in any case. ``what`` names what is charged, for logs. A context that says
+    kind of BatchError that it raises goes through in any case. ``what`` names what is charged, for logs. A context that says
     ``waits = False`` is entered at once and needs no clock.
     """
 
@@ -81,8 +81,8 @@ class Charged:
                 raise WrongHook(f"cost_hook returned {type(value).__name__}: {advice}")
         except BaseException as error:
             late = self._close(type(error), error, error.__traceback__)
-            if isinstance(error, HTTPException):
-                # Who answers like a handler means to refuse.
+            if isinstance(error, HTTPException) or type(error) is BatchError:
+                # Who answers like a handler, or with what all answers derive from, means to refuse.
                 error = WrongHook(f"cost_hook raised {error!r}: raise TooManyRequests to refuse")
             if isinstance(error, BatchError) or not (late or isinstance(error, Exception)):
                 raise

@@ -141,6 +141,8 @@ class BatchEndpoint(Settings):
         return SimpleNamespace(__doc__=json.dumps(in_one_piece(self)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise RuntimeError("A BatchEndpoint has no lifespan: serve the app that it is mounted to: mount_to(app, '/batch')")
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return

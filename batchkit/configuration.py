@@ -28,9 +28,12 @@ class Table:
     """
 
     def __init__(self, path: str | os.PathLike[str], known: Collection[str]) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"path={path!r}: give the path of a TOML file")
         file = Path(path).absolute()
         try:
-            document = tomllib.loads(file.read_text("utf-8"))
+            # Some editors begin a file with a byte order mark.
+            document = tomllib.loads(file.read_text("utf-8-sig"))
         except OSError as error:
             where = f"; {os.fspath(path)!r} begins in the working directory" if not Path(path).is_absolute() else ""
             raise type(error)(f"{file}: {error.strerror}: give the path of a TOML file{where}") from None

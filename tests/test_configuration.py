@@ -151,6 +151,10 @@ async def test_a_batch_runs_as_the_file_says(write: Write) -> None:
     assert [result["status_code"] for result in results] == [200, 200]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(write: Write) -> None:
+    assert BatchEndpoint.from_toml(write("a.toml", "\ufeff[batchkit]\nhelp = 'Fragen'\n")).help == "Fragen"
+
+
 def test_what_an_override_replaces_is_not_looked_at(write: Write) -> None:
     async def mine(batch: Batch) -> None:
         raise TooManyRequests

@@ -287,6 +287,12 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ),
     (wrong(APIRouter().add_api_route, "/batch", BatchEndpoint(), methods=["POST"]), TypeError, "and no path operation: write"),
     (wrong(asks_for_host.mount_to, Starlette()), ValueError, "mount_to: allow=['/x'] is for other hosts: mark the routes"),
+    (
+        wrong(TestClient(BatchEndpoint()).__enter__),
+        RuntimeError,
+        "A BatchEndpoint has no lifespan: serve the app that it is mounted to: mount_to(app, '/batch')",
+    ),
+    (wrong(BatchEndpoint.from_toml, None), TypeError, "path=None: give the path of a TOML file"),
     # Hooks and plugins
     (wrong(BatchEndpoint, cost_hook=3), TypeError, "cost_hook=3: give a callable"),
     (wrong(BatchEndpoint, cost_hook=not_async), TypeError, "not_async>: it is not async: write async def"),
@@ -636,6 +642,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ),
     (wrong(post_batch, "app:app", get_x), TypeError, "client='app:app': give a TestClient"),
     (wrong(post_batch, client, "get", "/x"), TypeError, "actions: 'get': give action(…), each as an argument of its own"),
+    (wrong(post_batch, client, get_x, path=None), TypeError, "path=None: give a path like '/api/1.0/batch'"),
     (wrong(post_batch, client, get_x, headers={"a": 1}), TypeError, "headers: 'a': <class 'int'>: give a dict of strings"),
     (
         wrong(post_batch, client, get_x, header={}),
@@ -768,6 +775,10 @@ async def answers_as_a_handler(batch: Batch) -> None:
     raise HTTPException(429)
 
 
+async def refuses_by_the_base(batch: Batch) -> None:
+    raise BatchError("no units left")
+
+
 async def wait_in_its_message(batch: Batch) -> None:
     raise TooManyRequests(30)  # type: ignore[arg-type]
 
@@ -787,6 +798,11 @@ async def wait_in_its_message(batch: Batch) -> None:
         (awaits_an_admission, "limiter(batch) is a context, and was awaited: give cost_hook=limiter, or write @async", 503),
         # An exception of the hook's own, as of a limiter that it cannot reach.
         (wait_in_its_message, "TooManyRequests(30): give a text; a time in seconds is retry_after=", 200),
+        (
+            refuses_by_the_base,
+            "cost_hook raised BatchError('no units left'): raise TooManyRequests to refuse",
+            503,
+        ),
         (
             answers_as_a_handler,
             "HTTPException(status_code=429, detail='Too Many Requests'): raise TooManyRequests to refuse",

@@ -14,7 +14,7 @@ from batchkit.keywords import suggesting
 from batchkit.testing.asgi import Answer
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 
-__all__ = ["ActionResult", "BatchRefused", "action", "ask_batch", "check_actions", "envelope", "post_batch"]
+__all__ = ["ActionResult", "BatchRefused", "action", "ask_batch", "check_actions", "check_path", "envelope", "post_batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,12 @@ def check_actions(actions: tuple[object, ...]) -> None:
             raise TypeError(f"actions: {each!r}: give action(…), each as an argument of its own")
 
 
+def check_path(name: str, path: object) -> None:
+    """Raise TypeError where ``path``, the value of keyword ``name``, is no text."""
+    if not isinstance(path, str):
+        raise TypeError(f"{name}={path!r}: give a path like '/api/1.0/batch'")
+
+
 def envelope(actions: tuple[Mapping[str, Any], ...]) -> bytes:
     """The body of a batch of these actions."""
     return json.dumps({"data": {"actions": actions}}).encode()
@@ -108,5 +114,6 @@ def post_batch(
     arguments that cannot be.
     """
     check_actions(actions)
+    check_path("path", path)
     check_headers(headers)
     return converse(client, lambda ask: ask_batch(ask, path, headers or {}, actions))

@@ -13,7 +13,7 @@ from batchkit.keywords import suggesting
 from batchkit.model import Action, Result
 from batchkit.settings import Settings, strings
 from batchkit.testing.asgi import Answer
-from batchkit.testing.batches import ActionResult, ask_batch, check_actions, envelope
+from batchkit.testing.batches import ActionResult, ask_batch, check_actions, check_path, envelope
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 from batchkit.wire import decode, encode
 
@@ -75,9 +75,9 @@ def assert_same_as_alone(
     check_actions(actions)
     check_headers(headers)
     ignored = {name.lower() for name in strings("ignore", ignore)}
-    for name, value in (("path", path), ("base_path", base_path)):
-        if not isinstance(value, str) and (value is not None or name == "path"):
-            raise TypeError(f"{name}={value!r}: give a path like '/api/1.0/batch'")
+    check_path("path", path)
+    if base_path is not None:
+        check_path("base_path", base_path)
     settings = Settings(dialect=dialect, max_actions=len(actions))
     base_path = path.rstrip("/").rpartition("/")[0] if base_path is None else base_path.rstrip("/")
 
