@@ -326,6 +326,32 @@ async def test_a_mark_with_a_limit_that_is_none(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.anyio
+async def test_a_route_that_costs_more_than_a_limit_allows(caplog: pytest.LogCaptureFixture) -> None:
+    @batchable(cost=50)
+    async def search(request: Request) -> Response:
+        return Response()
+
+    @batchable(cost=51, limit="dear")
+    async def export(request: Request) -> Response:
+        return Response()
+
+    limiter = Limiter(
+        [
+            Rate(50, 60, name="a", methods=["GET"]),
+            Rate(50, 60, name="b", limit="other"),
+            Rate(50, 60, name="c", limit="dear", routes=["/exports/*"]),
+            Concurrency(5, name="d"),
+        ]
+    )
+    routes = [Route("/s", search), Mount("/exports", routes=[Route("/", export, methods=["POST"])]), Route("/e", export)]
+    app = BatchEndpoint(cost_hook=limiter).mount_to(
+        Starlette(routes=routes, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    )
+    told = ["GET /e costs 51, and a allows 50: it can never pass", "POST /exports/ costs 51, and c allows 50: it can never pass"]
+    assert await warned(app, caplog) == [f"{by}: {sentence}" for by in ("cost_hook", "LimitMiddleware") for sentence in told]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("template", ["/sub/x", "/x"])
 async def test_a_middleware_below_the_app_of_its_batch_endpoint(template: str, caplog: pytest.LogCaptureFixture) -> None:
     """There its templates would mean other routes than in a batch."""

@@ -126,7 +126,9 @@ class Limiter:
         self.endpoints.append(endpoint)
 
     def unmet(self, entries: Sequence[Entry]) -> Iterator[str]:
-        """What to say of limits that may count nothing, as ``entries``, all routes, have none of their routes or methods."""
+        """What to say of limits that may count nothing, as ``entries``, all routes, have none of their routes or methods; and of
+        routes whose cost is more than a limit allows.
+        """
         named = {*HTTPMethod, *(method for entry in entries for method in entry.methods or ())}
         for limit in self.limits:
             for method in sorted(set(limit.methods or ()) - named):
@@ -134,6 +136,8 @@ class Limiter:
                 if meant := get_close_matches(method, map(str, HTTPMethod), n=1):
                     yield f"{limit.name}: methods: {method!r}: did you mean {meant[0]!r}?"
             yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, entries))
+            if isinstance(limit, Rate):
+                yield from _never_passing(limit, entries)
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
@@ -161,6 +165,16 @@ class Limiter:
                 f": {nearest(limit, known)}" if known else "",
             )
         return tuple(each for each in self.limits if each.covers(method, route, limit))
+
+
+def _never_passing(rate: Rate, entries: Iterable[Entry]) -> Iterator[str]:
+    """What to say of each of ``entries`` that costs more than ``rate`` allows at once."""
+    for entry in entries:
+        for method in METHODS:
+            mark = entry.verdict(method).mark if method in (entry.methods or METHODS) else None
+            if mark is not None and mark.cost > rate.amount and rate.covers(method, entry.template, mark.limit):
+                yield f"{method} {entry.template} costs {mark.cost}, and {rate.name} allows {rate.amount}: it can never pass"
+                break
 
 
 def _seen(batch: Batch, action: Action) -> Scope:
