@@ -468,6 +468,12 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "Limiter: unexpected keyword argument 'url': give one of limits, store",
     ),
+    (
+        wrong(limiter, endpoint),
+        TypeError,
+        "<function endpoint> is no batch: it is for BatchEndpoint(cost_hook=limiter) and Limit",
+    ),
+    (wrong(getattr, limiter, "limit"), AttributeError, "Limiter has no 'limit': it is for BatchEndpoint(cost_hook=limiter)"),
     (wrong(LimitMiddleware, Starlette()), TypeError, "missing 1 required keyword-only argument: 'limiter'"),
     (wrong(LimitMiddleware, Starlette(), limiter), TypeError, "name it by its keyword: limiter, limiter_timeout"),
     (wrong(LimitMiddleware, Starlette(), limiter=None), TypeError, "limiter=None: give a Limiter"),

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from http import HTTPMethod
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from anyio import get_current_task
 from starlette.exceptions import HTTPException
@@ -36,6 +36,12 @@ LONGEST_KEY = 64
 
 # What a Store has.
 STORES = ("open", "admit", "hold", "waits")
+
+# For who knows limiters that are decorators.
+NO_DECORATOR = (
+    "it is for BatchEndpoint(cost_hook=limiter) and LimitMiddleware; mark a route @batchable(limit='…'), or name it in "
+    "Rate(5, 60, name='…', routes=['…'])"
+)
 
 Key = Callable[[Request], str]
 
@@ -85,6 +91,8 @@ class Limiter:
 
     def __call__(self, batch: Batch) -> Admission:
         """The cost hook: a context around the run of ``batch``."""
+        if not isinstance(batch, Batch):
+            raise TypeError(f"Limiter: {batch!r} is no batch: {NO_DECORATOR}")
         admission = Admission(self.store, self)
         alike: dict[tuple[Limit, ...], list[Action]] = {}
         last: tuple[Limit, ...] | None = None
@@ -106,6 +114,11 @@ class Limiter:
                         admission.ask(limit, _key(limit, Request(_seen(batch, action))), [action])
         admission.promised = batch.actions
         return admission
+
+    if not TYPE_CHECKING:  # A type checker says so before it runs.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"Limiter has no {name!r}: {NO_DECORATOR}")
 
     def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
         """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
