@@ -55,8 +55,9 @@ class BatchEndpoint(Settings):
     A plain ASGI app; ``mount_to`` is the way to put it into a Starlette or FastAPI app. Its keywords are all its
     configuration, see ``Settings`` for their checks:
 
-    ``host``: the app that actions are sent to; default: the app it is mounted to. Name it where that app is wrapped after its
-    construction (``Auth(app)``) or mounted in another one, or actions would skip what is around it.
+    ``host``: the app that actions are sent to; default: the app it is mounted to. Name the outermost where that app is wrapped
+    after its construction (``Auth(app)``), or actions would skip what is around it, or mounted in another one, or a batch would
+    be a RuntimeError.
     ``base_path``: what ``relative_path`` is relative to; default: the parent of the batch URL.
     ``dialect``: ``"asana"``: bodies in a ``data`` envelope, ``opt_fields``; or ``"plain"``.
     ``policy``: ``"marked"``: only routes marked ``@batchable`` run; ``"all"``: all but ``@not_batchable`` and ``exclude``.
