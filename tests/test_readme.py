@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from sybil.document import Document
 from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+from batchkit import client_js
 from tests.keywords import table
+from tests.nodes import find_node
 from tests.servers import serving
 
 README = Path(__file__).parent.parent / "README.md"
@@ -26,10 +29,21 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"line {example.line}")
-def test_every_python_block_runs(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # One of them writes a file.
+@pytest.fixture(autouse=True)
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that its reader has: two of its blocks, and the one in TOML that names the second."""
+    [limits] = [example for example in EXAMPLES if "limiter = Limiter(\n" in example.parsed]
+    (tmp_path / "hello.py").write_text(EXAMPLES[0].parsed)
+    (tmp_path / "hello_limits.py").write_text(limits.parsed)
+    (tmp_path / "pyproject.toml").write_text("".join(blocks("toml")))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("hello", "hello_limits"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"line {example.line}")
+def test_every_python_block_runs(example: Example) -> None:
     # Some go on from those above, which another process may have run.
     for each in EXAMPLES:
         if each.line <= example.line and each.line not in ran:
@@ -51,6 +65,17 @@ def test_the_apps_answer_the_curl_lines_as_it_says(index: int, curl: int, answer
         line = line.replace("curl ", "curl -q -sS --noproxy '*' ", 1).replace("http://127.0.0.1:8000", url)
         output = subprocess.run(["bash", "-c", line], capture_output=True, check=True, text=True).stdout
     assert objects(output) == objects(answer)
+
+
+def test_its_line_of_node_prints_what_it_says(tmp_path: Path) -> None:
+    node, [script] = find_node(), blocks("js")
+    (tmp_path / "batchkit.mjs").write_bytes(Path(str(client_js.__file__)).with_name("batchkit.js").read_bytes())
+    EXAMPLES[0].evaluate()
+    with serving(DOCUMENT.namespace["app"]) as url:
+        (tmp_path / "asks.mjs").write_text(script.replace("http://127.0.0.1:8000", url))
+        done = subprocess.run([node, "asks.mjs"], cwd=tmp_path, capture_output=True, check=True, text=True, timeout=60)
+    assert done.stdout.strip() == script.partition(" // ")[2].strip()
+    assert not done.stderr
 
 
 def objects(text: str) -> list[object]:
