@@ -139,6 +139,30 @@ def test_the_server_makes_the_same_request_of_it(
         assert read.query_string == request.url.query
 
 
+@pytest.mark.parametrize(
+    ("place", "first"),
+    [("http://api.example/batch", "https://api.example/tasks/1"), ("https://localhost:8000/batch", "http://localhost:8000/1")],
+)
+def test_a_batch_endpoint_of_another_scheme_is_told(place: str, first: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No request that its client makes would ever be in a batch."""
+    at = Server(place)
+    for _ in range(2):
+        assert action_of(httpx2.Request("GET", first), at) is None
+    origin, scheme = place.removesuffix("/batch").replace(":8000", ""), first.partition(":")[0]
+    said = f"url='{origin}…': a request to {scheme}:// cannot be in a batch of it: give url the scheme of your requests"
+    assert caplog.messages == [said]
+
+
+def test_requests_to_elsewhere_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    at = Server("https://api.example/batch")
+    elsewhere = ["https://example/1", "http://login.example/1", "https://api.example:8443/1", "http://api.example:8000/1"]
+    assert [action_of(httpx2.Request("GET", url), at) for url in elsewhere] == [None] * 4
+    assert action_of(httpx2.Request("GET", "https://api.example/tasks/"), at)
+    # A server behind a proxy redirects so, and the proxy back.
+    assert action_of(httpx2.Request("GET", "http://api.example/tasks"), at) is None
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("make", [BatchTransport, AsyncBatchTransport])
 def test_a_window_in_milliseconds_is_told(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     """It may be meant: a window that lasts until the batch is full, say."""

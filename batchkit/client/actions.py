@@ -56,7 +56,7 @@ _encode = msgspec.json.Encoder().encode
 def action_of(request: httpx2.Request, server: Server) -> Action | None:
     """The action that ``request`` is; None where it cannot be exactly that request, or the server would not take it."""
     url, method = request.url, request.method
-    if (url.scheme, url.host, url.port) != server.origin or method not in METHODS or server.absent:
+    if not server.is_origin((url.scheme, url.host, url.port)) or method not in METHODS or server.absent:
         return None
     if not isinstance(request.stream, httpx2.ByteStream) or request.extensions.keys() - {"timeout"}:
         return None

@@ -58,6 +58,8 @@ class Server:
     absent: bool = field(init=False, default=False)
     url: httpx2.URL = field(init=False)
     base: bytes = field(init=False)
+    # Whether any request was of its origin.
+    _met: bool = field(init=False, default=False)
     _warned: set[object] = field(init=False, default_factory=set)
     _refused: dict[tuple[str, bytes], None] = field(init=False, default_factory=dict)
 
@@ -89,6 +91,16 @@ class Server:
                 f"base_url={str(base_url)!r}: actions are relative to {base.decode()!r}, which is elsewhere: "
                 "give url and base_path as the server has them"
             )
+
+    def is_origin(self, origin: tuple[str, str, int | None]) -> bool:
+        """Whether requests to this scheme, host and port can be in a batch. Warns where the scheme alone keeps them out."""
+        if origin == self.origin:
+            self._met = True
+        elif not self._met and origin[1:] == self.origin[1:]:
+            # Had it been met, a redirect might lead there.
+            message = "url='%s://%s…': a request to %s:// cannot be in a batch of it: give url the scheme of your requests"
+            self.warn("scheme", message, *self.origin[:2], origin[0])
+        return origin == self.origin
 
     def warn(self, kind: object, message: str, *args: object) -> None:
         """Warn, once of each ``kind``, of what keeps requests out of batches: all works without them, and nobody would notice."""
