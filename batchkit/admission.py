@@ -120,7 +120,7 @@ class Charged:
     def _failed(self, error: BaseException | None) -> None:
         refuse = self.errors == "refuse" or isinstance(error, WrongHook)
         fate = "refused" if refuse else "let through without a charge"
-        reason = "failed" if error is not None else f"did not answer within {self.timeout:g} seconds"
+        reason = f"failed ({error!r})" if error is not None else f"did not answer within {self.timeout:g} seconds"
         logger.error("The limiter %s, so %s was %s", reason, self.what(), fate, exc_info=error)
         if refuse:
             raise LimiterUnavailable from None
