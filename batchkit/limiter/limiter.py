@@ -183,8 +183,8 @@ class Limiter:
 def _never_passing(rate: Rate, entries: Iterable[Entry]) -> Iterator[str]:
     """What to say of each of ``entries`` that costs more than ``rate`` allows at once."""
     for entry in entries:
-        for method in METHODS:
-            mark = entry.verdict(method).mark if method in (entry.methods or METHODS) else None
+        for method in entry.of_actions():
+            mark = entry.verdict(method).mark
             if mark is not None and mark.cost > rate.amount and rate.covers(method, entry.template, mark.limit):
                 yield f"{method} {entry.template} costs {mark.cost}, and {rate.name} allows {rate.amount}: it can never pass"
                 break
