@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import inspect
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
+from types import FunctionType, MethodType
 from typing import Any
 
-from batchkit.marks import Mark, lost_marks, read_mark
+from batchkit.marks import BATCHABLE, COPIES, HANDLERS, Mark, MarkedApp, layers, own_mark, read_mark
 from batchkit.routes import Entry, Table
 from batchkit.rules import is_below, unmet
 from batchkit.settings import Settings
@@ -14,6 +18,7 @@ __all__ = ["advice"]
 
 # Those with a body.
 WRITES = ("POST", "PUT", "PATCH")
+FUNCTIONS = (FunctionType, MethodType, functools.partial)
 
 
 def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[str]:
@@ -21,7 +26,7 @@ def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[
     only a request will tell.
     """
     entries = list(table.ends())
-    yield from lost_marks(layer for entry in entries for layer in (entry.endpoint, *entry.around))
+    yield from _lost_marks(layer for entry in entries for layer in (entry.endpoint, *entry.around))
     own = [entry.template for entry in entries if entry.endpoint is settings]
     for entry in entries:
         yield from _marked_in_vain(entry, settings)
@@ -41,6 +46,49 @@ def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[
     if base_path and running and not any(is_below(base_path, entry.template) for _, entry in running):
         given = f"base_path={base_path!r}" if settings.base_path else f"{base_path!r}, the parent of the batch URL"
         yield f"{given}: no route that may run is below it: give base_path='/', or what your routes are below"
+
+
+def _lost_marks(endpoints: Iterable[Any]) -> Iterator[str]:
+    """Endpoints and mounted apps that show no mark, though somebody has set one for them."""
+    shown = {id(endpoint): endpoint for endpoint in endpoints}
+    for endpoint in [*shown.values()]:
+        if isinstance(endpoint, MarkedApp):
+            shown.pop(id(endpoint.app), None)
+    seen = {id(layer) for endpoint in shown.values() for layer in layers(endpoint)}
+    for endpoint in shown.values():
+        handlers = [vars(endpoint).get(name) for name in HANDLERS] if inspect.isclass(endpoint) else []
+        for each in filter(None, (endpoint, *handlers)):
+            if all(own_mark(layer) is None for layer in layers(each)):
+                yield from _lost_mark(each, seen)
+
+
+def _lost_mark(endpoint: Any, seen: Container[int]) -> Iterator[str]:
+    name = getattr(endpoint, "__qualname__", repr(endpoint))
+    bases = [base for base in inspect.getmro(endpoint)[1:] if BATCHABLE in vars(base)] if inspect.isclass(endpoint) else ()
+    if bases:
+        yield f"{name}: the mark of {bases[0].__qualname__} is for that class alone: mark this one as well"
+    if any(copy() is None for copy in getattr(endpoint, COPIES, ())):
+        yield f"{name}: the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
+    for hidden in _inside(endpoint):
+        if own_mark(hidden) is not None and id(hidden) not in seen:
+            of = getattr(hidden, "__qualname__", repr(hidden))
+            yield f"{name}: hides the mark of {of}: write that with functools.wraps, or put the mark above it"
+
+
+def _inside(endpoint: Any) -> Iterator[Any]:
+    """The functions that a function or an object holds on to, as a decorator's do; the methods of a class are no such."""
+    found = [] if inspect.isclass(endpoint) else [endpoint]
+    for each in found:
+        held = [value for layer in layers(each) for value in (layer, *getattr(layer, "__dict__", {}).values(), *_cells(layer))]
+        found += [value for value in held if isinstance(value, FUNCTIONS) and all(value is not known for known in found)]
+    yield from found[1:]
+
+
+def _cells(function: Any) -> Iterator[Any]:
+    for cell in getattr(function, "__closure__", None) or ():
+        # It may be empty as yet.
+        with suppress(ValueError):
+            yield cell.cell_contents
 
 
 def _marked_in_vain(entry: Entry, settings: Settings) -> Iterator[str]:

@@ -6,9 +6,8 @@ import functools
 import inspect
 import math
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from types import FunctionType, MethodType
 from typing import Any, NoReturn, TypeVar, overload
 
 from jsonschema.exceptions import SchemaError
@@ -21,7 +20,18 @@ from batchkit.hooks import check_app
 from batchkit.keywords import suggesting
 from batchkit.schema import Validator, compile_schema
 
-__all__ = ["Mark", "MarkedApp", "batchable", "lost_marks", "not_batchable", "read_mark"]
+__all__ = [
+    "BATCHABLE",
+    "COPIES",
+    "HANDLERS",
+    "Mark",
+    "MarkedApp",
+    "batchable",
+    "layers",
+    "not_batchable",
+    "own_mark",
+    "read_mark",
+]
 
 T = TypeVar("T")
 
@@ -30,12 +40,12 @@ BATCHABLE = "__batchable__"
 NOT_BATCHABLE = "__not_batchable__"
 # On what cannot carry a mark itself: references to what came back instead.
 COPIES = "__batchable_copies__"
+MOST_COPIES = 8
 
 # None is an endpoint that somebody lost.
 _NOTHING = object()
 
 HANDLERS = ("get", "head", "post", "put", "patch", "delete")
-FUNCTIONS = (FunctionType, MethodType, functools.partial)
 
 
 class Mark(Struct, frozen=True):
@@ -139,9 +149,9 @@ def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
     A method of an ``HTTPEndpoint`` speaks before its class; of a class without that method, any of its methods' marks lets
     the request through to the endpoint's own 405.
     """
-    layers = list(_layers(endpoint))
-    marks = [_own_mark(layer) for layer in layers]
-    innermost = layers[-1] if layers else None
+    all_layers = list(layers(endpoint))
+    marks = [own_mark(layer) for layer in all_layers]
+    innermost = all_layers[-1] if all_layers else None
     if inspect.isclass(innermost) and issubclass(innermost, HTTPEndpoint):
         handler = getattr(innermost, method.lower(), None) or (
             innermost.get if method == "HEAD" and hasattr(innermost, "get") else None
@@ -151,52 +161,10 @@ def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
             of_methods = [read_mark(handler, method) for handler in handlers if handler is not None]
             marks += [mark for mark in of_methods if isinstance(mark, Mark)]
         elif handler is not None:
-            marks = [*(_own_mark(layer) for layer in _layers(handler)), *marks]
+            marks = [*(own_mark(layer) for layer in layers(handler)), *marks]
     if any(mark is False for mark in marks):
         return False
     return next((mark for mark in marks if mark is not None), None)
-
-
-def lost_marks(endpoints: Iterable[Any]) -> Iterator[str]:
-    """What to say of those of a host's ``endpoints`` and mounted apps that show no mark, though somebody has set one for them."""
-    shown = {id(endpoint): endpoint for endpoint in endpoints}
-    for endpoint in [*shown.values()]:
-        if isinstance(endpoint, MarkedApp):
-            shown.pop(id(endpoint.app), None)
-    seen = {id(layer) for endpoint in shown.values() for layer in _layers(endpoint)}
-    for endpoint in shown.values():
-        handlers = [vars(endpoint).get(name) for name in HANDLERS] if inspect.isclass(endpoint) else []
-        for each in filter(None, (endpoint, *handlers)):
-            if all(_own_mark(layer) is None for layer in _layers(each)):
-                yield from _lost_mark(each, seen)
-
-
-def _lost_mark(endpoint: Any, seen: Container[int]) -> Iterator[str]:
-    name = getattr(endpoint, "__qualname__", repr(endpoint))
-    bases = [base for base in inspect.getmro(endpoint)[1:] if BATCHABLE in vars(base)] if inspect.isclass(endpoint) else ()
-    if bases:
-        yield f"{name}: the mark of {bases[0].__qualname__} is for that class alone: mark this one as well"
-    if any(copy() is None for copy in getattr(endpoint, COPIES, ())):
-        yield f"{name}: the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
-    for hidden in _inside(endpoint):
-        if _own_mark(hidden) is not None and id(hidden) not in seen:
-            yield f"{name}: hides the mark of {hidden.__qualname__}: write that with functools.wraps, or put the mark above it"
-
-
-def _inside(endpoint: Any) -> Iterator[Any]:
-    """The functions that a function or an object holds on to, as a decorator's do; the methods of a class are no such."""
-    found = [] if inspect.isclass(endpoint) else [endpoint]
-    for each in found:
-        held = [value for layer in _layers(each) for value in (layer, *getattr(layer, "__dict__", {}).values(), *_cells(layer))]
-        found += [value for value in held if isinstance(value, FUNCTIONS) and all(value is not known for known in found)]
-    yield from found[1:]
-
-
-def _cells(function: Any) -> Iterator[Any]:
-    for cell in getattr(function, "__closure__", None) or ():
-        # It may be empty as yet.
-        with suppress(ValueError):
-            yield cell.cell_contents
 
 
 def _attach(endpoint: Any, name: str, value: object) -> Any:
@@ -226,11 +194,11 @@ def _copy(original: Any, copy: T) -> T:
     """``copy``, and on the original a reference that tells whether somebody has kept it."""
     # What has slots, or is written in C, cannot be told.
     with suppress(AttributeError, TypeError):
-        setattr(original, COPIES, [*getattr(original, COPIES, ()), weakref.ref(copy)])
+        setattr(original, COPIES, [*getattr(original, COPIES, ()), weakref.ref(copy)][-MOST_COPIES:])
     return copy
 
 
-def _layers(endpoint: Any) -> Iterator[Any]:
+def layers(endpoint: Any) -> Iterator[Any]:
     """The endpoint and what its partials and ``functools.wraps`` decorators wrap, from the outside in."""
     seen: set[int] = set()
     while endpoint is not None and id(endpoint) not in seen:
@@ -239,7 +207,8 @@ def _layers(endpoint: Any) -> Iterator[Any]:
         endpoint = getattr(endpoint, "func" if isinstance(endpoint, functools.partial) else "__wrapped__", None)
 
 
-def _own_mark(layer: Any) -> Mark | bool | None:
+def own_mark(layer: Any) -> Mark | bool | None:
+    """The mark of one of the ``layers`` of an endpoint: a Mark, False where it is refused, None where it has none."""
     if getattr(layer, NOT_BATCHABLE, False):
         return False
     # A subclass may add methods that its base's author never saw: permission is not inherited, refusal is.

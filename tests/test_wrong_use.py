@@ -911,23 +911,23 @@ outside = "what it reads must come from middleware outside of LimitMiddleware (t
         (
             lambda request: request.state.team,
             [Auth, LimitMiddleware],
-            f"RuntimeError: the key of 'a' failed: {outside}",
+            f"the key of 'a' failed: {outside}",
             503,
-            200,
+            503,
         ),
         (
             lambda request: request.path_params["gid"],
             [LimitMiddleware],
-            f"RuntimeError: the key of 'a' failed: {outside}",
+            f"the key of 'a' failed: {outside}",
             503,
-            200,
+            503,
         ),
         (
             lambda request: request.headers.get("x-api-key"),
             [LimitMiddleware],
             "the key of 'a' returned NoneType: return a string for everybody",
             503,
-            200,
+            503,
         ),
         (answers_401, [LimitMiddleware], "HTTPException(status_code=401, detail='Unauthorized'): return a string for", 503, 503),
         # These are right.

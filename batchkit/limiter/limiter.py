@@ -211,11 +211,12 @@ def _key(limit: Limit, request: Request) -> str:
     except HTTPException as error:
         raise WrongHook(f"the key of {limit.name!r} raised {error!r}: return a string for everybody") from None
     except Exception as error:
-        raise RuntimeError(
+        # No store is out of reach: to let it through would be to let through whoever knows what the key fails on.
+        raise WrongHook(
             f"the key of {limit.name!r} failed: what it reads must come from middleware outside of LimitMiddleware "
             "(the last that was added is the outermost); path_params are not known yet"
         ) from error
     if not isinstance(key, str):
         # Nothing to fall back to: strangers who share a key share a limit.
-        raise TypeError(f"the key of {limit.name!r} returned {type(key).__name__}: return a string for everybody")
+        raise WrongHook(f"the key of {limit.name!r} returned {type(key).__name__}: return a string for everybody")
     return key if len(key) <= LONGEST_KEY else digest(key.encode("utf-8", "surrogatepass"))
