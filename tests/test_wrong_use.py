@@ -1162,6 +1162,18 @@ def test_an_old_starlette_is_named(version: str) -> None:
     assert f"needs Starlette 1.0 or later, and this is {version}: pip install -U starlette" in done.stderr.splitlines()[-1]
 
 
+def test_an_old_anyio_is_named() -> None:
+    old = "import importlib.metadata, sys; sys.modules['anyio'] = sys; importlib.metadata.version = {'anyio': '4.9.0'}.get"
+    last = run(f"{old}; import batchkit").stderr.splitlines()[-1]
+    assert "batchkit needs anyio 4.14 or later, and this is 4.9.0: pip install -U anyio" in last
+
+
+@pytest.mark.parametrize("missing", ["anyio", "jsonschema", "jsonschema_specifications", "msgspec", "referencing", "starlette"])
+def test_a_missing_library_is_named(missing: str) -> None:
+    last = run(f"import sys; sys.modules[{missing!r}] = None; import batchkit").stderr.splitlines()[-1]
+    assert f"batchkit needs {missing}, which is not installed: pip install batchkit-asgi" in last
+
+
 def test_an_old_python_is_named() -> None:
     done = run("import sys, starlette; sys.version_info = (3, 10, 4); sys.version = '3.10.4 (main)'; import batchkit")
     assert "batchkit needs Python 3.11 or later, and this is 3.10.4" in done.stderr.splitlines()[-1]
