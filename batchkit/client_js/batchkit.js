@@ -115,13 +115,14 @@ export function createBatch(options) {
   if (options?.window !== undefined) throw new TypeError(`window: ${options.window}: leave it out: a batch waits for send()`);
   const batcher = new Batcher(options, true);
   const calls = [];
+  const remind = () => console.warn("A batch still waits for its send(), and so do its calls");
   let reminder;
   return {
     fetch(input, init) {
-      // Who awaits a call before send() waits for ever.
-      reminder ??= setTimeout(() => console.warn("A batch still waits for its send(), and so do its calls"), REMINDER);
-      reminder.unref?.();
       const call = batcher.fetch(input, init);
+      // Who awaits a call before send() waits for ever.
+      if (batcher.waits) reminder ??= setTimeout(remind, REMINDER);
+      reminder?.unref?.();
       // Whoever waits for send() alone hears of a failure there.
       call.catch(() => {});
       calls.push(call);
@@ -261,6 +262,10 @@ class Batcher {
     }
     group.push(call);
     if (group.length === this.#maxActions && this.#window < Infinity) this.#close(key, group);
+  }
+
+  get waits() {
+    return this.#groups.size > 0;
   }
 
   /** Send all that wait. */

@@ -480,6 +480,12 @@ test("a batch that is sent in time is no news, and one without calls waits for n
   timers.enable({ apis: ["setTimeout"] });
   createBatch({ url, dialect });
   const batch = createBatch({ url, dialect });
+  // It is on its way.
+  const alone = batch.fetch(`${api}/echo/1`, { headers: { Range: "bytes=0-1" } });
+  timers.tick(60_000);
+  timers.reset();
+  await alone;
+  timers.enable({ apis: ["setTimeout"] });
   batch.fetch(`${api}/echo/1`);
   timers.tick(4999);
   const answers = batch.send();
