@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.hooks import check_app
 from batchkit.keywords import suggesting
 from batchkit.schema import Validator, compile_schema
+from batchkit.vocabulary import misspelled
 
 __all__ = [
     "BATCHABLE",
@@ -32,6 +34,8 @@ __all__ = [
     "own_mark",
     "read_mark",
 ]
+
+logger = logging.getLogger("batchkit")
 
 T = TypeVar("T")
 
@@ -122,6 +126,8 @@ def batchable(
         validator = None if schema is None else compile_schema(schema)
     except SchemaError as error:
         raise ValueError(f"batchable(schema=…): not a JSON Schema: {error.message}") from None
+    for sentence in misspelled(schema):
+        logger.warning("batchable(schema=…): %s", sentence)
     mark = Mark(cost=cost, schema=validator, timeout=timeout, limit=limit)
     if endpoint is _NOTHING:
         return lambda decorated: _attach(decorated, BATCHABLE, mark)

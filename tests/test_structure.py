@@ -51,7 +51,7 @@ LAYERS = [
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
     ["cancellation", "content", "marks", "matching", "path"],
-    ["hooks", "keywords", "model", "schema"],
+    ["hooks", "keywords", "model", "schema", "vocabulary"],
     ["errors", "installation"],
 ]
 
