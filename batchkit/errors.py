@@ -90,7 +90,7 @@ class BatchTooLarge(InvalidBatch):
 
 
 class UnsupportedMediaType(InvalidBatch):
-    """The batch's body is not declared as plain JSON: 415 (contract section 1)."""
+    """The batch's body is not declared as plain JSON, or is for another dialect: 415 (contract section 1)."""
 
     status_code = 415
 

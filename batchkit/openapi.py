@@ -83,7 +83,7 @@ _ERRORS = {
 _REFUSALS = {
     400: "The batch cannot be read, has no action, or too many. No action was run.",
     413: "The request body is too large. No action was run.",
-    415: "The request body is not declared as JSON. No action was run.",
+    415: "The request body is not declared as JSON, or is for another dialect. No action was run.",
     429: "The actions together would exceed a limit. No action was run, and none was counted.",
     503: "The limits cannot be checked just now. No action was run.",
 }

@@ -230,6 +230,14 @@ def test_a_batch_that_the_host_refuses_says_what_it_was_answered(content: bytes)
     assert str(refused.value) == f"POST /batch was answered 403: {content.decode()}"
 
 
+def test_an_endpoint_of_another_dialect_says_so() -> None:
+    with (
+        client_of(hosting("plain")) as client,
+        pytest.raises(BatchRefused, match="The dialect of this endpoint is 'plain': tell your client so"),
+    ):
+        assert_same_as_alone(client, action("get", "/task/1"), path="/api/1.0/batch", headers={"Content-Type": "text/plain"})
+
+
 def test_a_malformed_action_is_no_request() -> None:
     with pytest.raises(ValueError, match=r"no requests: .*data.actions\[1\].relative_path"):
         assert_same_as_alone(client_of(hosting()), action("get", "/text"), action("get", "http://x"), path="/api/1.0/batch")

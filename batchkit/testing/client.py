@@ -118,4 +118,4 @@ def _asking_app(app: ASGIApp) -> Ask:
 
 def _described(headers: Mapping[str, str], content: bytes | None) -> dict[str, str]:
     fields = {name.lower(): value for name, value in headers.items()}
-    return fields if content is None else fields | {"content-type": "application/json"}
+    return fields if content is None else {"content-type": "application/json"} | fields
