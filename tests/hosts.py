@@ -256,7 +256,7 @@ def litestar(**settings: Any) -> Hosting:
     async def batches(scope: LitestarScope, receive: LitestarReceive, send: LitestarSend) -> None:
         await endpoint(scope, receive, send)  # type: ignore[arg-type]
 
-    app: Any = Litestar([*map(handler, (*OPEN, CLOSED)), batches])
+    app: Any = Litestar([*map(handler, (*OPEN, CLOSED)), batches], logging_config=None)
     endpoint = BatchEndpoint(host=app, base_path="/", allow=tuple(OPEN), **settings)
     return Hosting(app, readable=False)
 

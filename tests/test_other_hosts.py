@@ -38,7 +38,7 @@ def litestar_host() -> ASGIApp:
     async def batches(scope: LitestarScope, receive: LitestarReceive, send: LitestarSend) -> None:
         await endpoint(scope, receive, send)  # type: ignore[arg-type]
 
-    app: Any = Litestar([read, create, secret, batches])
+    app: Any = Litestar([read, create, secret, batches], logging_config=None)
     endpoint = BatchEndpoint(host=app, base_path="/", allow=ALLOW, dialect="plain")
     return app  # type: ignore[no-any-return]
 
