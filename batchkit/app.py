@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -33,6 +34,8 @@ from batchkit.settings import Settings
 from batchkit.wire import decode, encode
 
 __all__ = ["BatchEndpoint"]
+
+logger = logging.getLogger("batchkit")
 
 HostApp = TypeVar("HostApp", bound="Starlette | Router")
 
@@ -120,6 +123,11 @@ class BatchEndpoint(Settings):
         if self.allowed:
             raise ValueError(f"mount_to: allow={self.allow!r} is for other hosts: mark the routes of this one with @batchable")
         router = _router(app)
+        if isinstance(app, Starlette) and app.middleware_stack is not None:
+            logger.warning(
+                "mount_to: the app has started, so actions will not have its lifespan state, nor a Limiter its connections: "
+                "call mount_to where the app is made"
+            )
         # A router of FastAPI's has its path operations below that.
         prefix: str = getattr(router, "prefix", "")
         if any(isinstance(route, Route) and route.path == prefix + path for route in router.routes):

@@ -594,6 +594,21 @@ async def test_actions_are_judged_by_the_app_that_they_go_to() -> None:
 
 
 @pytest.mark.anyio
+async def test_an_endpoint_that_comes_after_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    @asynccontextmanager
+    async def late(app: Starlette) -> AsyncIterator[None]:
+        BatchEndpoint(policy="all").mount_to(app)
+        yield
+
+    async with lifespan(Starlette(routes=[Route("/x", endpoint)], lifespan=late)):
+        [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage() == (
+        "mount_to: the app has started, so actions will not have its lifespan state, nor a Limiter its connections: "
+        "call mount_to where the app is made"
+    )
+
+
+@pytest.mark.anyio
 async def test_a_route_behind_the_batch_endpoint(caplog: pytest.LogCaptureFixture) -> None:
     for app in (FastAPI(), Starlette(routes=[Route("/x", batchable(endpoint))])):
         BatchEndpoint().mount_to(app)
