@@ -214,11 +214,15 @@ def find(table: Table, scope: Scope) -> Found:
 
 def routed(app: Any) -> Starlette | Router | None:
     """The Starlette or Router that a chain of middleware leads to, as far as each names its app; None where one does not."""
-    seen: list[Any] = []
-    while app is not None and not isinstance(app, Starlette | Router) and all(app is not each for each in seen):
-        seen.append(app)
+    seen: set[int] = set()
+    while app is not None and id(app) not in seen:
+        if isinstance(app, Starlette | Router):
+            return app
+        seen.add(id(app))
+        if isinstance(router := getattr(app, "router", None), Router):
+            return router
         app = getattr(app, "app", None)
-    return app if isinstance(app, Starlette | Router) else None
+    return None
 
 
 def _layers(route: Mount | Host) -> list[ASGIApp]:

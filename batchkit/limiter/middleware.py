@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -20,7 +19,7 @@ from batchkit.limiter.limiter import Limiter
 from batchkit.marks import Mark
 from batchkit.matching import FULL
 from batchkit.model import RUNNING, current_action
-from batchkit.routes import Entry, Found, Table, find
+from batchkit.routes import Entry, Found, Table, find, routed
 from batchkit.settings import LIMITER_ERRORS, Settings, check_choice, check_seconds
 
 __all__ = ["LimitMiddleware"]
@@ -107,26 +106,32 @@ class LimitMiddleware:
             await response(scope, receive, send)
 
     def _warn(self, table: Table) -> None:
+        try:
+            for sentence in self._advice(table):
+                logger.warning("LimitMiddleware: %s", sentence)
+        except Exception:
+            # It looks into whatever the host is made of, and must not keep it from answering.
+            logger.debug("The set-up could not be looked through", exc_info=True)
+
+    def _advice(self, table: Table) -> Iterator[str]:
         entries = list(table.leaves())
         if self._is_elsewhere(table, entries):
-            logger.warning(
-                "LimitMiddleware: the batch endpoint that asks this limiter is in another app, and routes= of its limits is for "
-                "that one's: add the middleware there, and not below it"
+            yield (
+                "the batch endpoint that asks this limiter is in another app, and routes= of its limits is for that one's: add "
+                "the middleware there, and not below it"
             )
             return
-        for sentence in self.limiter.unmet(entries):
-            logger.warning("LimitMiddleware: %s", sentence)
+        yield from self.limiter.unmet(entries)
         for entry in entries:
             if isinstance(entry.endpoint, BatchEndpoint) and not self._asked_by(entry.endpoint):
-                logger.warning(
-                    "LimitMiddleware: the batch endpoint at %s does not ask this limiter, so its actions are counted one by one "
-                    "as they run: give it cost_hook=limiter",
-                    entry.template,
+                yield (
+                    f"the batch endpoint at {entry.template} does not ask this limiter, so its actions are counted one by one as "
+                    "they run: give it cost_hook=limiter"
                 )
 
     def _is_elsewhere(self, table: Table, entries: Sequence[Entry]) -> bool:
         """Whether batches are counted by the templates of another app."""
-        hosts = [next(_hosts(getattr(endpoint, "host", None)), None) for endpoint in self.limiter.endpoints]
+        hosts = [routed(getattr(endpoint, "host", None)) for endpoint in self.limiter.endpoints]
         return (
             any(limit.rules for limit in self.limiter.limits)
             and bool(hosts)
@@ -169,7 +174,7 @@ class LimitMiddleware:
             return None
 
     def _read(self, scope: Scope) -> Table | None:
-        host = next(_hosts(self.app), None) or scope.get("app")
+        host = routed(self.app) or scope.get("app")
         if isinstance(host, Starlette | Router):
             router = host.router if isinstance(host, Starlette) else host
             self._table = Table(router, Settings(), responder=host if isinstance(host, Starlette) else None)
@@ -184,17 +189,3 @@ def _mark(found: Found | None, method: str) -> Mark:
     if found is None or found.match is not FULL or found.entry is None:
         return UNMARKED
     return found.entry.verdict(method).mark or UNMARKED
-
-
-def _hosts(app: Any) -> Iterator[Starlette | Router]:
-    """The Starlette or Router at the end of a chain of middleware."""
-    seen: set[int] = set()
-    while app is not None and id(app) not in seen:
-        if isinstance(app, Starlette | Router):
-            yield app
-            return
-        seen.add(id(app))
-        if isinstance(router := getattr(app, "router", None), Router):
-            yield router
-            return
-        app = getattr(app, "app", None)
