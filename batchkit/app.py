@@ -108,7 +108,7 @@ class BatchEndpoint(Settings):
         Actions then start with the lifespan state and nothing else as ``request.state``, and a guard at the host's router
         refuses an action whose path, method or host a middleware has changed (contract sections 2 and 4).
 
-        Raises TypeError for another kind of app, ValueError for a path that no request can have or that has an endpoint already,
+        Raises TypeError for another kind of app, ValueError for a path that no request can have or that is a route already,
         or with ``allow``, RuntimeError for a second mount.
         """
         if isinstance(app, MarkedApp):
