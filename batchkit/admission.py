@@ -120,7 +120,11 @@ class Charged:
     def _failed(self, error: BaseException | None) -> None:
         refuse = self.errors == "refuse" or isinstance(error, WrongHook)
         fate = "refused" if refuse else "let through without a charge"
-        reason = f"failed ({error!r})" if error is not None else f"did not answer within {self.timeout:g} seconds"
+        reason = (
+            f"failed ({type(error).__name__}: {error})"
+            if error is not None
+            else f"did not answer within {self.timeout:g} seconds"
+        )
         logger.error("The limiter %s, so %s was %s", reason, self.what(), fate, exc_info=error)
         if refuse:
             raise LimiterUnavailable from None

@@ -4,53 +4,54 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Container, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from types import FunctionType, MethodType
 from typing import Any
 
-from batchkit.marks import BATCHABLE, COPIES, HANDLERS, Mark, MarkedApp, layers, own_mark, read_mark
-from batchkit.routes import Entry, Table
+from batchkit.marks import BATCHABLE, HANDLERS, Mark, MarkedApp, is_dropped, layers, own_mark, read_mark
+from batchkit.model import METHODS
+from batchkit.routes import Table
 from batchkit.rules import is_below, unmet
 from batchkit.settings import Settings
 
 __all__ = ["advice"]
+
+logger = logging.getLogger("batchkit")
 
 # Those with a body.
 WRITES = ("POST", "PUT", "PATCH")
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 
 
+class Survey:
+    """The routes of a host, and the endpoint whose actions go there: the ``settings`` are its own."""
+
+    def __init__(self, table: Table, settings: Settings, base_path: str | None) -> None:
+        self.settings = settings
+        self.base_path = base_path
+        self.entries = list(table.ends())
+        self.requests = list(table.leaves())
+        self.running = list(table.may_run())
+
+
 def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[str]:
     """Sentences for the developer, each naming what it is about. ``base_path`` is what actions are relative to, None where
     only a request will tell.
     """
-    entries = list(table.ends())
-    yield from _lost_marks(layer for entry in entries for layer in (entry.endpoint, *entry.around))
-    own = [entry.template for entry in entries if entry.endpoint is settings]
-    for entry in entries:
-        yield from _marked_in_vain(entry, settings)
-        # FastAPI's description has a route of the endpoint's own there.
-        if entry.template in own and entry.endpoint is not settings and read_mark(entry.endpoint, "POST") is not False:
-            yield f"{entry.template}: the batch endpoint has this path, so your route is never reached: give it another one"
-        if entry.endpoint is settings and (settings.console or settings.client_js) and "GET" not in entry.of_actions():
-            yield f"{entry.template}: its methods= keep out the GET of console and client_js: leave methods= out"
-    yield from (f"exclude: {sentence}" for sentence in unmet(settings.rules, entries))
-    hook: Any = settings.cost_hook
-    # Of its class: a mock has whatever it is asked for.
-    if hasattr(type(hook), "unmet"):
-        yield from (f"cost_hook: {sentence}" for sentence in hook.unmet(list(table.leaves())))
-    running = list(table.may_run())
-    if settings.dialect == "asana":
-        yield from _without_envelope(running)
-    if base_path and running and not any(is_below(base_path, entry.template) for _, entry in running):
-        given = f"base_path={base_path!r}" if settings.base_path else f"{base_path!r}, the parent of the batch URL"
-        yield f"{given}: no route that may run is below it: give base_path='/', or what your routes are below"
+    survey = Survey(table, settings, base_path)
+    for look in (_lost_marks, _marks_in_vain, _hidden_routes, _hidden_pages, _rules, _hook, _envelopes, _base_path):
+        try:
+            yield from look(survey)
+        except Exception:
+            # It looks into whatever the host is made of, and must not keep that from starting.
+            logger.debug("%s: the host could not be looked through", look.__name__, exc_info=True)
 
 
-def _lost_marks(endpoints: Iterable[Any]) -> Iterator[str]:
+def _lost_marks(survey: Survey) -> Iterator[str]:
     """Endpoints and mounted apps that show no mark, though somebody has set one for them."""
-    shown = {id(endpoint): endpoint for endpoint in endpoints}
+    shown = {id(layer): layer for entry in survey.entries for layer in (entry.endpoint, *entry.around)}
     for endpoint in [*shown.values()]:
         if isinstance(endpoint, MarkedApp):
             shown.pop(id(endpoint.app), None)
@@ -63,25 +64,34 @@ def _lost_marks(endpoints: Iterable[Any]) -> Iterator[str]:
 
 
 def _lost_mark(endpoint: Any, seen: Container[int]) -> Iterator[str]:
-    name = getattr(endpoint, "__qualname__", repr(endpoint))
     bases = [base for base in inspect.getmro(endpoint)[1:] if BATCHABLE in vars(base)] if inspect.isclass(endpoint) else ()
     if bases:
-        yield f"{name}: the mark of {bases[0].__qualname__} is for that class alone: mark this one as well"
-    if any(copy() is None for copy in getattr(endpoint, COPIES, ())):
-        yield f"{name}: the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
+        yield f"{_name(endpoint)}: the mark of {_name(bases[0])} is for that class alone: mark this one as well"
+    if is_dropped(endpoint):
+        yield f"{_name(endpoint)}: the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
     for hidden in _inside(endpoint):
         if own_mark(hidden) is not None and id(hidden) not in seen:
-            of = getattr(hidden, "__qualname__", repr(hidden))
-            yield f"{name}: hides the mark of {of}: write that with functools.wraps, or put the mark above it"
+            yield (
+                f"{_name(endpoint)}: seems to hide the mark of {_name(hidden)}: write that with functools.wraps, or put the "
+                "mark above it"
+            )
+
+
+def _name(endpoint: Any) -> str:
+    name: str = getattr(endpoint, "__qualname__", repr(endpoint))
+    return name
 
 
 def _inside(endpoint: Any) -> Iterator[Any]:
     """The functions that a function or an object holds on to, as a decorator's do; the methods of a class are no such."""
-    found = [] if inspect.isclass(endpoint) else [endpoint]
-    for each in found:
-        held = [value for layer in layers(each) for value in (layer, *getattr(layer, "__dict__", {}).values(), *_cells(layer))]
-        found += [value for value in held if isinstance(value, FUNCTIONS) and all(value is not known for known in found)]
-    yield from found[1:]
+    found = {} if inspect.isclass(endpoint) else {id(endpoint): endpoint}
+    for each in (queue := [*found.values()]):
+        for layer in layers(each):
+            for value in (layer, *getattr(layer, "__dict__", {}).values(), *_cells(layer)):
+                if isinstance(value, FUNCTIONS) and id(value) not in found:
+                    found[id(value)] = value
+                    queue.append(value)
+                    yield value
 
 
 def _cells(function: Any) -> Iterator[Any]:
@@ -91,20 +101,57 @@ def _cells(function: Any) -> Iterator[Any]:
             yield cell.cell_contents
 
 
-def _marked_in_vain(entry: Entry, settings: Settings) -> Iterator[str]:
+def _marks_in_vain(survey: Survey) -> Iterator[str]:
     """What is marked, and the mark, or a part of it, does nothing there."""
-    methods = entry.of_actions()
-    marks = [mark for method in methods or ("GET",) if isinstance(mark := read_mark(entry.endpoint, method), Mark)]
-    if marks and not methods:
-        yield f"{entry.template}: @batchable has no effect: no action is a websocket, or has a method of this route's"
-    for mark in marks[:1]:
-        if mark.limit is not None and settings.cost_hook is None:
-            yield f"{entry.template}: @batchable(limit={mark.limit!r}) has no effect on batches without cost_hook=, a Limiter"
+    for entry in survey.entries:
+        methods = entry.of_actions()
+        marks = [mark for method in methods or ("GET",) if isinstance(mark := read_mark(entry.endpoint, method), Mark)]
+        if marks and not methods:
+            of_route = f"it has {', '.join(sorted(entry.methods or ()))}, and an action one of {', '.join(METHODS)}"
+            yield f"{entry.template}: @batchable has no effect: {'no action is a websocket' if entry.is_websocket else of_route}"
+        for mark in marks[:1]:
+            if mark.limit is not None and survey.settings.cost_hook is None:
+                yield f"{entry.template}: @batchable(limit={mark.limit!r}) has no effect on batches without cost_hook=, a Limiter"
 
 
-def _without_envelope(running: Sequence[tuple[str, Entry]]) -> Iterator[str]:
+def _hidden_routes(survey: Survey) -> Iterator[str]:
+    """Routes of the host at the endpoint's own path, behind it."""
+    own = None
+    for entry in survey.entries:
+        if entry.endpoint is survey.settings:
+            own = own or entry
+        elif (
+            own is not None
+            and (entry.template, entry.around) == (own.template, own.around)
+            and not (entry.is_websocket or entry.below)
+            and not (entry.methods and own.methods and set(entry.methods).isdisjoint(own.methods))
+            # FastAPI's description has a route of the endpoint's own there.
+            and read_mark(entry.endpoint, "POST") is not False
+        ):
+            yield f"{entry.template}: the batch endpoint has this path, so your route is never reached: give it another one"
+
+
+def _hidden_pages(survey: Survey) -> Iterator[str]:
+    settings = survey.settings
+    for entry in survey.entries:
+        if entry.endpoint is settings and (settings.console or settings.client_js) and "GET" not in entry.of_actions():
+            yield f"{entry.template}: its methods= keep out the GET of console and client_js: leave methods= out"
+
+
+def _rules(survey: Survey) -> Iterator[str]:
+    return (f"exclude: {sentence}" for sentence in unmet(survey.settings.rules, survey.entries))
+
+
+def _hook(survey: Survey) -> Iterator[str]:
+    hook: Any = survey.settings.cost_hook
+    # Of its class: a mock has whatever it is asked for.
+    if hasattr(type(hook), "unmet"):
+        yield from (f"cost_hook: {sentence}" for sentence in hook.unmet(survey.requests))
+
+
+def _envelopes(survey: Survey) -> Iterator[str]:
     """FastAPI's routes whose bodies cannot be those that Asana's dialect makes."""
-    for method, entry in running:
+    for method, entry in survey.running if survey.settings.dialect == "asana" else ():
         if method in WRITES and _lacks_data(getattr(getattr(entry.route, "body_field", None), "field_info", None)):
             yield f"{method} {entry.template}: its body has no 'data', where dialect='asana' puts all: give dialect='plain'"
 
@@ -119,3 +166,10 @@ def _lacks_data(body: Any) -> bool:
     return any(field.is_required() for field in fields.values()) and not any(
         name == "data" or not isinstance(name, str | None) for name in names
     )
+
+
+def _base_path(survey: Survey) -> Iterator[str]:
+    base_path = survey.base_path
+    if base_path and survey.running and not any(is_below(base_path, entry.template) for _, entry in survey.running):
+        given = f"base_path={base_path!r}" if survey.settings.base_path else f"{base_path!r}, the parent of the batch URL"
+        yield f"{given}: no route that may run is below it: give base_path='/', or what your routes are below"

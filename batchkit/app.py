@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from types import SimpleNamespace
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.routing import Route, Router
@@ -20,12 +20,13 @@ from batchkit.client_js import asks_for_client, client
 from batchkit.console import asks_for_page, page
 from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
+from batchkit.fastapi import SIGNATURE, show_in_fastapi
 from batchkit.frame import Frame, frame
 from batchkit.guard import Guard
 from batchkit.lines import Lines
 from batchkit.marks import MarkedApp, not_batchable
 from batchkit.model import Batch
-from batchkit.openapi import in_one_piece, show_in_fastapi
+from batchkit.openapi import in_one_piece
 from batchkit.request import ClientGone, line_type, read
 from batchkit.resolve import Resolver
 from batchkit.routes import routed
@@ -38,17 +39,6 @@ __all__ = ["BatchEndpoint"]
 logger = logging.getLogger("batchkit")
 
 HostApp = TypeVar("HostApp", bound="Starlette | Router")
-
-
-class NoPathOperation:
-    """Meets with an error who asks an endpoint for its ``__signature__``, as ``@app.post`` of FastAPI does: it would take
-    ``scope``, ``receive`` and ``send`` for parameters of the request.
-    """
-
-    def __get__(self, endpoint: BatchEndpoint | None, owner: type) -> NoReturn:
-        if endpoint is None:
-            raise AttributeError("__signature__")
-        raise TypeError("A BatchEndpoint is an ASGI app, and no path operation: write endpoint.mount_to(app, '/batch')")
 
 
 @not_batchable
@@ -84,12 +74,11 @@ class BatchEndpoint(Settings):
     ``console``.
     """
 
-    __signature__ = NoPathOperation()
-
     def __post_init__(self) -> None:
         super().__post_init__()
         # Middleware of hosts, SlowAPI's for one, reads the name of whatever a route leads to.
         self.__name__ = "batch"
+        self.__signature__ = SIGNATURE
         self._mounted_to: Starlette | Router | None = None
         self._hosts: dict[int, tuple[Resolver, Guard | None]] = {}
         self._around_actions: ASGIApp | None = None
@@ -207,7 +196,7 @@ class BatchEndpoint(Settings):
             if isinstance(app, Starlette | Router) and not (scope.get("router") is _router(app) and scope.get("app", app) is app):
                 app = None
         known = self._hosts.get(id(app))
-        if known is not None:
+        if known is not None and (isinstance(app, Starlette | Router) or not _came_past(known[1], scope)):
             return known
         if isinstance(app, Starlette | Router):
             # Mounted by hand: the host is known from its first batch on.
@@ -215,13 +204,19 @@ class BatchEndpoint(Settings):
             return known
         if self.host is None or not self.allowed:
             raise RuntimeError(
-                "batchkit cannot tell which app its actions should go to: mount_to the outermost app, or name it, "
-                "with all its middleware: BatchEndpoint(host=app, …); for a host that is neither Starlette nor FastAPI "
-                "add base_path= and allow=, the templates of what may run"
+                "batchkit cannot tell which app its actions should go to: mount_to the outermost app, or name it, with all its "
+                "middleware, each of which shows what it leads to as its app: BatchEndpoint(host=app, …); for a host that is "
+                "neither Starlette nor FastAPI add base_path= and allow=, the templates of what may run"
             )
         resolver = Resolver(self.host, self, routes=allow_list(self.allowed))
         known = self._hosts[id(app)] = resolver, None
         return known
+
+
+def _came_past(guard: Guard | None, scope: Scope) -> bool:
+    """Whether a batch came through another app than the guarded one: so may what middleware that is named as host leads to."""
+    router = scope.get("router")
+    return guard is not None and isinstance(router, Router) and router is not guard.router
 
 
 def _parent(path: str) -> str:

@@ -66,9 +66,8 @@ def check_plugin(plugin: object) -> None:
     for method, (arguments, answer) in _METHODS.items():
         function = getattr(plugin, method, None)
         if function is None:
-            meant = get_close_matches(method, _others(type(plugin)), n=1, cutoff=0.75)
-            if meant:
-                logger.warning("plugins: %s.%s is never called: did you mean %r?", type(plugin).__name__, meant[0], method)
+            for near in get_close_matches(method, _others(type(plugin)), n=1, cutoff=0.9):
+                logger.warning("plugins: %s.%s is never called: did you mean %r?", type(plugin).__name__, near, method)
             continue
         name = f"plugins: {type(plugin).__name__}.{method}"
         if not callable(function):
@@ -103,7 +102,11 @@ def _returned(function: Callable[..., Any]) -> set[object]:
     """The constants that a function returns, and ``...`` for all else; None stands at the end of each that comes there."""
     instructions = list(dis.get_instructions(function))
     return {
-        each.argval if each.opname == "RETURN_CONST" else before.argval if before.opname == "LOAD_CONST" else ...
+        each.argval
+        if each.opname == "RETURN_CONST"
+        else before.argval
+        if before.opname == "LOAD_CONST" and not each.is_jump_target
+        else ...
         for before, each in itertools.pairwise(instructions)
         if each.opname in ("RETURN_CONST", "RETURN_VALUE")
     }

@@ -24,11 +24,11 @@ from batchkit.vocabulary import misspelled
 
 __all__ = [
     "BATCHABLE",
-    "COPIES",
     "HANDLERS",
     "Mark",
     "MarkedApp",
     "batchable",
+    "is_dropped",
     "layers",
     "not_batchable",
     "own_mark",
@@ -42,12 +42,12 @@ T = TypeVar("T")
 # Two attributes, not one: functools.wraps copies both upwards, and a refusal must survive a permission above it.
 BATCHABLE = "__batchable__"
 NOT_BATCHABLE = "__not_batchable__"
-# On what cannot carry a mark itself: references to what came back instead.
-COPIES = "__batchable_copies__"
-MOST_COPIES = 8
 
 # None is an endpoint that somebody lost.
 _NOTHING = object()
+
+# By what cannot carry a mark itself, and for a bound method by its object and name: what came back instead.
+_copies: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
 
 HANDLERS = ("get", "head", "post", "put", "patch", "delete")
 
@@ -183,7 +183,7 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
     if inspect.isclass(endpoint) and issubclass(endpoint, WebSocketEndpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: it answers websockets, which no batch has")
     if inspect.ismethod(endpoint):
-        endpoint = _copy(endpoint.__func__, functools.partial(endpoint))
+        endpoint = _copy(endpoint, functools.partial(endpoint))
     elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
         check_app("batchable(app)", endpoint)
         # An app may stand in several places, and the mark is for this one.
@@ -197,11 +197,22 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
 
 
 def _copy(original: Any, copy: T) -> T:
-    """``copy``, and on the original a reference that tells whether somebody has kept it."""
-    # What has slots, or is written in C, cannot be told.
-    with suppress(AttributeError, TypeError):
-        setattr(original, COPIES, [*getattr(original, COPIES, ()), weakref.ref(copy)][-MOST_COPIES:])
+    """``copy``, and a note whether somebody has kept it."""
+    owner, name = (original.__self__, original.__name__) if inspect.ismethod(original) else (original, "")
+    # What has slots, or cannot be a key, cannot be told.
+    with suppress(TypeError):
+        _copies.setdefault(owner, {})[name] = weakref.ref(copy)
     return copy
+
+
+def is_dropped(endpoint: Any) -> bool:
+    """Whether ``endpoint`` is what ``batchable`` was last given, and what came back for it, as it carries no mark, is no more."""
+    owner, name = (endpoint.__self__, endpoint.__name__) if inspect.ismethod(endpoint) else (endpoint, "")
+    try:
+        copy = _copies.get(owner, {}).get(name)
+    except TypeError:
+        return False
+    return copy is not None and copy() is None
 
 
 def layers(endpoint: Any) -> Iterator[Any]:

@@ -8,15 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchkit import schema
 from batchkit.keywords import suggesting
-from batchkit.marks import not_batchable
 from batchkit.settings import Settings
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = ["document", "operation", "schemas"]
 
@@ -172,42 +168,10 @@ def in_one_piece(settings: Settings) -> dict[str, Any]:
     named = schemas(settings)
 
     def of(name: str) -> dict[str, Any]:
-        return {"title": name, **_replaced(named[name], of)}
+        return {"title": name, **replaced(named[name], of)}
 
-    described: dict[str, Any] = _replaced(operation(settings), of)
+    described: dict[str, Any] = replaced(operation(settings), of)
     return described
-
-
-def show_in_fastapi(router: Any, path: str, settings: Settings, *, whole: bool) -> None:
-    """Put the batch endpoint at ``path`` of a FastAPI router into every description made of its routes, the host's own included.
-
-    FastAPI describes only routes of its own kind. This one stands behind the endpoint's, so no request comes to it. ``whole`` is
-    whether the router is that of an app; one that may be included, more than once even, has a name made by FastAPI.
-    """
-    named = schemas(settings)
-
-    @not_batchable
-    async def batch(request: BaseModel) -> None:
-        raise NotImplementedError("stands for the batch endpoint in FastAPI's description")
-
-    responses: dict[int | str, dict[str, Any]] = {}
-    described = operation(settings)
-    for status, response in described["responses"].items():
-        content = response.pop("content", None)
-        responses[status] = response if content is None else {**response, "model": _model(_name(content), named)}
-    batch.__annotations__["request"] = _model(_name(described["requestBody"]["content"]), named)
-    taken = not whole or any(getattr(route, "operation_id", None) == described["operationId"] for route in router.routes)
-    router.add_api_route(
-        path,
-        batch,
-        methods=["POST"],
-        operation_id=None if taken else described["operationId"],
-        tags=described["tags"],
-        summary=described["summary"],
-        description=described["description"],
-        response_description=described["responses"]["200"]["description"],
-        responses=responses,
-    )
 
 
 def _check(settings: object) -> None:
@@ -215,32 +179,11 @@ def _check(settings: object) -> None:
         raise TypeError(f"settings={settings!r}: give a BatchEndpoint, as BatchEndpoint(…) makes one")
 
 
-def _model(name: str, named: Mapping[str, dict[str, Any]]) -> type[BaseModel]:
-    """A model for FastAPI, which finds a place, and a name that is free, for it and for what it refers to."""
-    from pydantic import BaseModel, GetJsonSchemaHandler, create_model
-
-    parts: dict[str, Any] = {}
-    _replaced(named[name], lambda part: parts.setdefault(part, (_model(part, named), ...)))
-
-    class Described(BaseModel):
-        @classmethod
-        def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-            described = handler(schema)
-            whole = handler.resolve_ref_schema(described)
-            references = whole.pop("properties", {})
-            whole.clear()
-            whole.update(_replaced(named[name], references.__getitem__))
-            return described
-
-    model: type[BaseModel] = create_model(name, __base__=Described, __module__=__name__, **parts)
-    return model
-
-
-def _replaced(node: Any, of: Callable[[str], Any]) -> Any:
+def replaced(node: Any, of: Callable[[str], Any]) -> Any:
     """``node`` with ``of(name)`` in place of each reference to the schema of that name."""
     if isinstance(node, dict):
-        return of(_target(node)) if "$ref" in node else {key: _replaced(value, of) for key, value in node.items()}
-    return [_replaced(item, of) for item in node] if isinstance(node, list) else node
+        return of(_target(node)) if "$ref" in node else {key: replaced(value, of) for key, value in node.items()}
+    return [replaced(item, of) for item in node] if isinstance(node, list) else node
 
 
 def _json(name: str) -> dict[str, Any]:
@@ -255,5 +198,6 @@ def _target(reference: Mapping[str, str]) -> str:
     return reference["$ref"].rpartition("/")[2]
 
 
-def _name(content: Mapping[str, Any]) -> str:
+def name_of(content: Mapping[str, Any]) -> str:
+    """The name of the schema that the content of a request or response refers to."""
     return _target(content["application/json"]["schema"])

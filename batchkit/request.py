@@ -39,7 +39,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     is_json, dialect = _read_type(fields.get(b"content-type", b""))
     if settings.require_json and not is_json:
         raise UnsupportedMediaType("Send the request body as JSON in UTF-8, with Content-Type: application/json")
-    if dialect not in (None, settings.dialect):
+    if dialect and dialect != settings.dialect:
         raise UnsupportedMediaType(f"The dialect of this endpoint is {settings.dialect!r}: tell your client so")
     if fields.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         raise UnsupportedMediaType("Send the request body without a Content-Encoding")

@@ -42,14 +42,10 @@ class Resolver:
     def log(self, base_path: str | None) -> None:
         """Say what may run in a batch, and what seems to be wrong; ``base_path`` is None where only a batch can tell."""
         self.logged = base_path is not None
-        try:
-            for sentence in advice(self.table, self.settings, base_path):
-                if sentence not in self.told:
-                    self.told.add(sentence)
-                    logger.warning("%s", sentence)
-        except Exception:
-            # It looks into whatever the host is made of, and must not keep it from starting.
-            logger.debug("The set-up could not be looked through", exc_info=True)
+        for sentence in advice(self.table, self.settings, base_path):
+            if sentence not in self.told:
+                self.told.add(sentence)
+                logger.warning("%s", sentence)
         may_run = [f"{method} {template}" for method, template in self.may_run()]
         around = [item.cls for item in getattr(self.app, "user_middleware", ())]
         remedy = "mark some with @batchable" if self.settings.policy == "marked" else "all are excluded, or cannot be read"

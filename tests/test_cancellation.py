@@ -270,7 +270,7 @@ async def test_an_answer_that_cannot_be_sent_does_not_stop_the_work_that_goes_on
 async def test_one_line_per_batch_is_logged_without_anything_of_the_client(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "batchkit")
     await batch(hosting(Route("/waits", waits)), action("/waits"), action("/s3cret", data={"s3cret": 1}), 5)
-    [record] = [record for record in caplog.records if record.name == "batchkit"]
+    [record] = [record for record in caplog.records if record.name == "batchkit" and record.module == "dispatch"]
     assert record.statuses == [200, 404, 400]  # type: ignore[attr-defined]
     assert record.batch_id in record.getMessage()  # type: ignore[attr-defined]
     assert "3 actions, 200 404 400" in record.getMessage()

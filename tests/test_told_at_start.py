@@ -227,7 +227,7 @@ def dropped_app(app: ASGIApp) -> Mount:
 
 
 ASGI = Starlette(routes=[Route("/y", endpoint)])
-hides = "hides the mark of handler: write that with functools.wraps, or put the mark above it"
+hides = "seems to hide the mark of handler: write that with functools.wraps, or put the mark above it"
 dropped = "the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
 
 
@@ -240,11 +240,12 @@ dropped = "the mark is for what batchable(…) returned, and that was dropped: l
         (lambda: Route("/x", decorator(functools.partial(decorator(batchable(handler))))), hides),
         # This one would run with policy="all".
         (lambda: Route("/x", decorator(not_batchable(handler))), hides),
-        (lambda: Route("/x", OfMethods), "hides the mark of Base.get"),
+        (lambda: Route("/x", OfMethods), "seems to hide the mark of Base.get"),
         (lambda: Route("/x", Derived), "Derived: the mark of Marked is for that class alone: mark this one as well"),
         (dropped_method, f"Tasks.show: {dropped}"),
         (lambda: dropped_app(Starlette(routes=[Route("/y", endpoint)])), dropped),
         (lambda: dropped_app(another_app), None),
+        (lambda: Route("/x", decorator(batchable(functools.partial(handler)))), "seems to hide the mark of functools.partial("),
         # These are right.
         (lambda: Route("/x", functools.wraps(handler)(decorator(batchable(handler)))), None),
         (lambda: Route("/x", batchable(decorator(batchable(handler)))), None),
@@ -289,7 +290,7 @@ async def test_the_mark_of_a_method_of_an_object_in_fastapi(caplog: pytest.LogCa
     app.get("/y")(batchable(endpoint))
     [told] = await warned(BatchEndpoint().mount_to(app), caplog)
     assert "Decorator object at " in told
-    assert "hides the mark of decorator.<locals>.around" in told
+    assert "seems to hide the mark of decorator.<locals>.around" in told
 
 
 # Limits
@@ -501,7 +502,7 @@ class Watcher:
 
 
 class Misspelled(Watcher):
-    def on_batch(self, batch: Any) -> None: ...
+    def batchs(self, batch: Any) -> None: ...
 
     def refuse(self, batch: Any, error: Any) -> None: ...
 
@@ -513,7 +514,9 @@ class Careful(Watcher):
 
     def refuses(self) -> None: ...
 
-    def report(self) -> None: ...
+    def patch(self) -> None: ...
+
+    def reaction(self) -> None: ...
 
 
 def test_a_method_of_a_plugin_that_is_never_called(caplog: pytest.LogCaptureFixture) -> None:
@@ -521,7 +524,7 @@ def test_a_method_of_a_plugin_that_is_never_called(caplog: pytest.LogCaptureFixt
     assert caplog.messages == []
     BatchEndpoint(plugins=[Misspelled()])
     assert caplog.messages == [
-        "plugins: Misspelled.on_batch is never called: did you mean 'batch'?",
+        "plugins: Misspelled.batchs is never called: did you mean 'batch'?",
         "plugins: Misspelled.refuse is never called: did you mean 'refused'?",
     ]
 
@@ -583,14 +586,52 @@ async def test_a_router_of_an_app_does_not_let_actions_past_its_middleware(caplo
     assert [result["status_code"] for result in await batch(BatchEndpoint().mount_to(router), action("/x"))] == [200]
 
 
+class Opaque:
+    """Middleware that does not show what it leads to; where it leads to may depend on the path."""
+
+    def __init__(self, app: ASGIApp, other: ASGIApp | None = None) -> None:
+        self._app, self._other = app, other
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._other if self._other and scope["path"].startswith("/v2") else self._app)(scope, receive, send)
+
+
+class Switch(Opaque):
+    """The same, but for what it shows."""
+
+    def __init__(self, app: ASGIApp, other: ASGIApp) -> None:
+        super().__init__(app, other)
+        self.app = app
+
+
 @pytest.mark.anyio
-async def test_actions_are_judged_by_the_app_that_they_go_to() -> None:
-    """``host`` may be middleware around another app than the one that has the endpoint: that app's marks hold."""
-    here = Starlette(routes=[Route("/open", batchable(endpoint)), Route("/closed", batchable(endpoint))])
-    there = Starlette(routes=[Route("/open", batchable(endpoint)), Route("/closed", handler)])
-    app = BatchEndpoint(host=Through(Through(there))).mount_to(here)
-    results = await batch(app, action("/open"), action("/closed"))
-    assert [result["status_code"] for result in results] == [200, 400]
+async def test_actions_are_judged_by_the_app_that_they_go_to(caplog: pytest.LogCaptureFixture) -> None:
+    """``host`` may be middleware around another app than the one that has the endpoint: that is an error, and nothing runs."""
+    marked = [Route("/x", batchable(endpoint)), Route("/v2/x", batchable(endpoint))]
+    unmarked = [Route("/x", handler), Route("/v2/x", handler)]
+    caplog.set_level("INFO")
+    # Middleware around the app that has the endpoint, and around one that this is mounted in.
+    app = Starlette(routes=marked)
+    BatchEndpoint(host=Through(Opaque(app))).mount_to(app)
+    assert [result["status_code"] for result in await batch(app, action("/x"))] == [200]
+    sub = Starlette(routes=marked)
+    app = Starlette(routes=[Mount("/api", sub), *unmarked])
+    BatchEndpoint(host=Through(app), base_path="/").mount_to(sub)
+    results = await batch(app, action("/x"), action("/api/x"), path="/api/batch")
+    assert [result["status_code"] for result in results] == [400, 200]
+    # Around another one; one that leads to several; one that does not show that there is another one around.
+    here, there = Starlette(routes=marked), Starlette(routes=unmarked)
+    BatchEndpoint(host=Through(there)).mount_to(here)
+    assert (await post(here, envelope(action("/x")))).status == 500
+    here, there = Starlette(routes=marked), Starlette(routes=unmarked)
+    switch = Switch(here, there)
+    BatchEndpoint(host=switch).mount_to(there, "/v2/batch")
+    assert (await post(switch, envelope(action("/x")), path="/v2/batch")).status == 500
+    sub = Starlette(routes=marked)
+    app = Starlette(routes=[Mount("/api", sub), *unmarked])
+    BatchEndpoint(host=Opaque(app), base_path="/").mount_to(sub)
+    assert (await post(app, envelope(action("/x")), path="/api/batch")).status == 500
+    assert caplog.text.count("mount_to the outermost app, or name it, with all its middleware") == 3
 
 
 @pytest.mark.anyio
@@ -606,6 +647,55 @@ async def test_an_endpoint_that_comes_after_the_start(caplog: pytest.LogCaptureF
         "mount_to: the app has started, so actions will not have its lifespan state, nor a Limiter its connections: "
         "call mount_to where the app is made"
     )
+
+
+@pytest.mark.anyio
+async def test_what_is_reached_beside_the_batch_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    routes = [
+        Route("/batch", BatchEndpoint(), methods=["POST"]),
+        Route("/batch", endpoint, methods=["GET"]),
+        WebSocketRoute("/batch", chat),
+        Mount("/batch", another_app),
+        Host("a.example", Starlette(routes=[Route("/batch", endpoint)])),
+        Route("/x", batchable(fresh())),
+    ]
+    app = Starlette(routes=routes)
+    await batch(app, action("/x"))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+    assert (await request(app, "GET", "/batch")).status == 200
+
+
+@pytest.mark.anyio
+async def test_a_limiter_of_two_apps(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter([Rate(5, 60, name="a", routes=["/x"])])
+    around = [Middleware(LimitMiddleware, limiter=limiter)]
+    BatchEndpoint(cost_hook=limiter).mount_to(Starlette(routes=[Route("/x", batchable(fresh()))], middleware=around))
+    assert await warned(Starlette(routes=[Route("/x", endpoint)], middleware=around), caplog) == []
+
+
+@pytest.mark.anyio
+async def test_one_failure_to_advise_leaves_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(dict[str, Any]):
+        def values(self) -> Any:
+            raise OSError
+
+    odd = fresh()
+    holder = Decorator(odd)
+    holder.__dict__ = Odd(function=odd)
+    app = FastAPI()
+    app.add_api_route("/x", holder)
+    [told] = await warned(BatchEndpoint(policy="all", exclude=["/y"]).mount_to(app), caplog)
+    assert told == "exclude: '/y': the app has no such route"
+
+
+def test_marks_of_one_app_in_many_places_take_no_memory() -> None:
+    app, tasks = Starlette(), Tasks()
+    kept: list[Any] = [batchable(app) for _ in range(3)]
+    before = {**vars(app)}
+    kept += [batchable(app), not_batchable(tasks.show)]
+    assert vars(app) == before
+    assert not vars(tasks)
+    assert len(kept) == 5
 
 
 @pytest.mark.anyio
@@ -634,13 +724,12 @@ async def test_a_mark_without_effect(caplog: pytest.LogCaptureFixture) -> None:
     app.websocket("/chat")(batchable(chat))
     app.add_api_route("/purged", batchable(fresh()), methods=["PURGE"])
     app.get("/x")(batchable(limit="search")(fresh()))
-    none = "@batchable has no effect: no action is a websocket, or has a method of this route's"
-    search = "/x: @batchable(limit='search') has no effect on batches without cost_hook=, a Limiter"
-    assert await warned(BatchEndpoint().mount_to(app), caplog) == [f"/chat: {none}", f"/purged: {none}", search]
-    assert await warned(BatchEndpoint(cost_hook=Limiter(asana_limits())).mount_to(app, "/2"), caplog) == [
-        f"/chat: {none}",
-        f"/purged: {none}",
-    ]
+    chat_says = "/chat: @batchable has no effect: no action is a websocket"
+    purged_says = "/purged: @batchable has no effect: it has PURGE, and an action one of GET, HEAD, POST, PUT, PATCH, DELETE"
+    search_says = "/x: @batchable(limit='search') has no effect on batches without cost_hook=, a Limiter"
+    assert await warned(BatchEndpoint().mount_to(app), caplog) == [chat_says, purged_says, search_says]
+    limited = BatchEndpoint(cost_hook=Limiter(asana_limits()))
+    assert await warned(limited.mount_to(app, "/2"), caplog) == [chat_says, purged_says]
 
 
 class Task(BaseModel):

@@ -6,22 +6,24 @@ One table of what a person wrote and what the error must say: which argument it 
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, create_autospec
 
 import anyio
 import httpx2
+import litestar.handlers
 import pytest
 import quart
 from fastapi import APIRouter, FastAPI
@@ -530,6 +532,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchTransport, url="https://x/batch", max_body_size="1"), ValueError, "max_body_size='1': give a whole number"),
     (wrong(BatchTransport, url="https://x/batch", max_wait=None), TypeError, "max_wait=None: give a number of seconds"),
     (wrong(BatchTransport, url="https://x/batch", stream="yes"), TypeError, "stream='yes': give True or False"),
+    (
+        wrong(BatchClient, "https://user:secret@x/v1", url="https://y/batch"),
+        ValueError,
+        "url='https://y/batch': give one of the origin of base_url='https://x/v1/'",
+    ),
     (wrong(BatchClient, "/api"), ValueError, "base_url='/api': give the URL of the API, like 'https://example.com/api/1.0'"),
     (wrong(BatchClient, "https://x", url="/batch"), ValueError, "url='/batch': give the URL of the batch endpoint"),
     (wrong(BatchClient, "https://x", "https://x/batch"), TypeError, "client='https://x/batch': give an httpx2.AsyncClient"),
@@ -541,7 +548,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (
         wrong(BatchClient, "https://x", url="https://y/batch"),
         ValueError,
-        "url='https://y/batch': give one of the origin of base_url='https://x/'",
+        "url='https://y/batch': give one of the origin of base_url='https://x",
     ),
     (
         wrong(BatchClient, "https://x", url="http://x/batch"),
@@ -842,6 +849,12 @@ def gives(limiter: Limiter, another: Limiter, batch: Batch) -> Any:
     return limiter(batch)
 
 
+async def forgives(limiter: Limiter, another: Limiter, batch: Batch) -> None:
+    with suppress(TooManyRequests):
+        async with limiter(batch):
+            pass
+
+
 @asynccontextmanager
 async def enters(limiter: Limiter, another: Limiter, batch: Batch) -> AsyncIterator[None]:
     async with another(batch), limiter(batch):
@@ -861,6 +874,8 @@ async def enters(limiter: Limiter, another: Limiter, batch: Batch) -> AsyncItera
             ],
             200,
         ),
+        # Each of the two actions meets the middleware: one passes.
+        (forgives, 2, [], 200),
         (gives, 2, [], 429),
         (enters, 2, [], 429),
         (enters, 1, [], 429),
@@ -901,7 +916,9 @@ def refuses(request: Request) -> str:
     raise TooManyRequests("closed for the night")
 
 
-outside = "what it reads must come from middleware outside of LimitMiddleware (the last that was added is the outermost); path_pa"
+outside = (
+    ": what it reads must come from middleware outside of LimitMiddleware (the last that was added is the outermost); path_pa"
+)
 
 
 @pytest.mark.anyio
@@ -911,14 +928,14 @@ outside = "what it reads must come from middleware outside of LimitMiddleware (t
         (
             lambda request: request.state.team,
             [Auth, LimitMiddleware],
-            f"the key of 'a' failed: {outside}",
+            outside,
             503,
             503,
         ),
         (
             lambda request: request.path_params["gid"],
             [LimitMiddleware],
-            f"the key of 'a' failed: {outside}",
+            outside,
             503,
             503,
         ),
@@ -1045,6 +1062,16 @@ def test_no_url_that_works_is_refused(url: str) -> None:
     Limiter(asana_limits(), url)
 
 
+def test_an_endpoint_shows_the_signature_of_an_asgi_app() -> None:
+    """As those ask who take it for what it is: Litestar, mocks and debuggers."""
+    endpoint = BatchEndpoint()
+    assert list(signature(endpoint).parameters) == ["scope", "receive", "send"]
+    assert dict(inspect.getmembers(endpoint))["max_actions"] == 10
+    assert create_autospec(endpoint).max_actions
+    assert list(signature(BatchEndpoint).parameters)[:2] == ["host", "base_path"]
+    litestar.handlers.asgi("/batch", copy_scope=True)(endpoint)
+
+
 @functools.wraps(wsgi)
 async def adapted(scope: Scope, receive: Receive, send: Send) -> None: ...
 
@@ -1113,6 +1140,8 @@ async def gives_one_more(batch: Batch) -> None:
         CallableHook().__call__,
         partial(two_arguments, units=3),
         lambda batch: charge(batch),
+        lambda batch: charge(batch) or None,
+        lambda batch: charge(batch) if batch.cost < 99 else None,
         sometimes,
         asynccontextmanager(async_generator),
         Hook,

@@ -51,7 +51,7 @@ class BatchClient:
         **options: Unpack[Options],
     ) -> None:
         base = read_url("base_url", base_url, "the API, like 'https://example.com/api/1.0'")
-        self._base_url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + b"/")
+        self._base_url = base if base.raw_path.endswith(b"/") else base.copy_with(raw_path=base.raw_path + b"/")
         if not isinstance(client, httpx2.Client | httpx2.AsyncClient | None):
             raise TypeError(f"client={client!r}: give an httpx2.AsyncClient or an httpx2.Client, or None")
         self._server = Server(self._base_url.join("batch") if url is None else url, **options)

@@ -13,7 +13,7 @@ import msgspec
 
 from batchkit.client.actions import Action
 from batchkit.client.results import Result, copy, is_refusal, read_line, read_results, response_of
-from batchkit.client.server import Server
+from batchkit.client.server import Server, shown
 from batchkit.content import media_type
 
 __all__ = ["Alone", "Call", "Chunk", "Conversation", "Send", "Wait", "conversation", "fail"]
@@ -103,7 +103,7 @@ def conversation(calls: Sequence[Call], server: Server) -> Conversation:
         content = yield from _content()
         if status in ABSENT or status in ILL_TOLD:
             message = "POST %s was answered %d (%s): its requests go out one by one"
-            server.warn(status, message, server.url.copy_with(userinfo=b""), status, _reason(response, content))
+            server.warn(status, message, shown(server.url), status, _reason(response, content))
     else:
         raise httpx2.RemoteProtocolError(f"A batch was answered {status}, which no batch endpoint does")
     return None
@@ -140,7 +140,10 @@ def _request(actions: Sequence[Action], server: Server) -> httpx2.Request:
 def _reason(response: httpx2.Response, content: bytes) -> str:
     """What a server gives as its reason not to run a batch."""
     if response.has_redirect_location:
-        return f"it redirects to {response.headers['location']}"
+        try:
+            return f"it redirects to {shorten(shown(httpx2.URL(response.headers['location'])), 300)}"
+        except httpx2.InvalidURL:
+            return "it redirects elsewhere"
     try:
         # It stands in one line of a log.
         return shorten(msgspec.json.decode(content)["errors"][0]["message"], 300)

@@ -12,7 +12,7 @@ import httpx2
 
 from batchkit.settings import check_base_path, check_choice, check_seconds
 
-__all__ = ["Options", "Server", "check_transport", "only_for", "read_url"]
+__all__ = ["Options", "Server", "check_transport", "only_for", "read_url", "shown"]
 
 logger = logging.getLogger("batchkit")
 
@@ -84,11 +84,11 @@ class Server:
     def check_base_url(self, base_url: httpx2.URL) -> None:
         """Raise ValueError where no path below ``base_url``, which ends with a slash, can be in a batch."""
         if (base_url.scheme, base_url.host, base_url.port) != self.origin:
-            raise ValueError(f"url={str(self.url)!r}: give one of the origin of base_url={str(base_url)!r}")
+            raise ValueError(f"url={shown(self.url)!r}: give one of the origin of base_url={shown(base_url)!r}")
         base, path = self.base + b"/", base_url.raw_path
         if not (path.startswith(base) or base.startswith(path)):
             raise ValueError(
-                f"base_url={str(base_url)!r}: actions are relative to {base.decode()!r}, which is elsewhere: "
+                f"base_url={shown(base_url)!r}: actions are relative to {base.decode()!r}, which is elsewhere: "
                 "give url and base_path as the server has them"
             )
 
@@ -134,6 +134,11 @@ def read_url(name: str, value: object, meant: str) -> httpx2.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{name}={str(url)!r}: give the URL of {meant}")
     return url
+
+
+def shown(url: httpx2.URL) -> str:
+    """A URL for logs and errors: without a password, and without the query, which may hold what is as good as one."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
 def check_transport(value: object, method: str, kind: str) -> None:

@@ -22,12 +22,14 @@ logger = logging.getLogger("batchkit")
 class Admission:
     """What a batch or a request asks; as a context, around its work, it is taken.
 
-    ``promised`` are the actions of a batch: as it is entered they are marked as charged by ``limiter``.
+    ``promised`` are the actions of a batch: as it is entered they are marked as charged by ``limiter``. ``told`` is what that has
+    said already.
     """
 
-    def __init__(self, store: Store, limiter: object) -> None:
+    def __init__(self, store: Store, limiter: object, told: set[str]) -> None:
         self.store = store
         self.limiter = limiter
+        self.told = told
         self.waits = store.waits
         self.promised: Sequence[Action] = ()
         self._first = 0
@@ -45,10 +47,19 @@ class Admission:
             self._slots.setdefault((limit, key), []).extend(actions)
 
     async def __aenter__(self) -> None:
+        promised, self.promised = self.promised, ()
         # Before the store is asked: what limiter_errors="allow" then lets through is not asked for again, one by one.
-        for action in self.promised:
+        for action in promised:
             action.charged_by = self.limiter
-        self.promised = ()
+        try:
+            await self._take()
+        except TooManyRequests:
+            # Whoever passes over a refusal has not paid.
+            for action in promised:
+                action.charged_by = None
+            raise
+
+    async def _take(self) -> None:
         first = self._first
         charges = [Charge(limit, key, units) for (limit, key), units in self._units.items()]
         claims = [
@@ -85,7 +96,8 @@ class Admission:
             raise WrongHook(f"limiter(batch) is a context, and was awaited: {ENTER}")
 
     def __del__(self) -> None:
-        if self.promised:
+        if self.promised and ENTER not in self.told:
+            self.told.add(ENTER)
             logger.warning("limiter(batch) is a context, and was never entered, so it has charged nothing: %s", ENTER)
 
     def _ended(self, action: Action) -> None:

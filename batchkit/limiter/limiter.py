@@ -84,6 +84,7 @@ class Limiter:
             raise TypeError(f"Limiter: store={store!r}: give None for memory, a URL like redis://127.0.0.1:6379/0, or a Store")
         self.store: Store = MemoryStore() if store is None else store
         self.endpoints: list[object] = []
+        self.told: set[str] = set()
         self.methods = frozenset(METHODS).union(*(limit.methods or () for limit in self.limits))
         self.covering = lru_cache(maxsize=4096)(self._covering)
         # By task: several apps may share a limiter, and end in any order.
@@ -93,7 +94,7 @@ class Limiter:
         """The cost hook: a context around the run of ``batch``."""
         if not isinstance(batch, Batch):
             raise TypeError(f"Limiter: {batch!r} is no batch: {NO_DECORATOR}")
-        admission = Admission(self.store, self)
+        admission = Admission(self.store, self, self.told)
         alike: dict[tuple[Limit, ...], list[Action]] = {}
         last: tuple[Limit, ...] | None = None
         for action in batch.actions:
@@ -122,7 +123,7 @@ class Limiter:
 
     def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
         """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
-        admission = Admission(self.store, self)
+        admission = Admission(self.store, self, self.told)
         # Any other method meets the same limits as none, and is not to be kept: a client could make up new ones for ever.
         method = scope["method"] if scope["method"] in self.methods else ""
         action = Action(0, method, scope["path"], route, cost, limit)
@@ -213,8 +214,8 @@ def _key(limit: Limit, request: Request) -> str:
     except Exception as error:
         # No store is out of reach: to let it through would be to let through whoever knows what the key fails on.
         raise WrongHook(
-            f"the key of {limit.name!r} failed: what it reads must come from middleware outside of LimitMiddleware "
-            "(the last that was added is the outermost); path_params are not known yet"
+            f"the key of {limit.name!r} failed with {error!r}: what it reads must come from middleware outside of "
+            "LimitMiddleware (the last that was added is the outermost); path_params are not known yet"
         ) from error
     if not isinstance(key, str):
         # Nothing to fall back to: strangers who share a key share a limit.

@@ -73,7 +73,7 @@ class LimitMiddleware:
             async def tell(message: Message) -> None:
                 if message["type"] == "lifespan.startup.complete" and table is not None:
                     # The app may have added routes until now.
-                    self._warn(table)
+                    self._warn(table, mounted=False)
                 await send(message)
 
             async with self.limiter:
@@ -105,17 +105,17 @@ class LimitMiddleware:
             response = Response(content, error.status_code, headers, "application/json; charset=utf-8")
             await response(scope, receive, send)
 
-    def _warn(self, table: Table) -> None:
+    def _warn(self, table: Table, *, mounted: bool) -> None:
         try:
-            for sentence in self._advice(table):
+            for sentence in self._advice(table, mounted):
                 logger.warning("LimitMiddleware: %s", sentence)
         except Exception:
             # It looks into whatever the host is made of, and must not keep it from answering.
             logger.debug("The set-up could not be looked through", exc_info=True)
 
-    def _advice(self, table: Table) -> Iterator[str]:
+    def _advice(self, table: Table, mounted: bool) -> Iterator[str]:
         entries = list(table.leaves())
-        if self._is_elsewhere(table, entries):
+        if mounted and self._is_elsewhere(table, entries):
             yield (
                 "the batch endpoint that asks this limiter is in another app, and routes= of its limits is for that one's: add "
                 "the middleware there, and not below it"
@@ -164,7 +164,7 @@ class LimitMiddleware:
             if table is None:
                 return None
             # In a mount, or on a server that sends no lifespan, there was no start to tell it at.
-            self._warn(table)
+            self._warn(table, mounted="app_root_path" in scope)
         try:
             table.refresh()
             return find(table, {"root_path": "", **scope})
