@@ -48,9 +48,9 @@ class BatchEndpoint(Settings):
     A plain ASGI app; ``mount_to`` is the way to put it into a Starlette or FastAPI app. Its keywords are all its
     configuration, see ``Settings`` for their checks:
 
-    ``host``: the app that actions are sent to; default: the app it is mounted to. Name the outermost where that app is wrapped
-    after its construction (``Auth(app)``), or actions would skip what is around it, or mounted in another one, or a batch would
-    be a RuntimeError.
+    ``host``: the app that actions are sent to; default: the app it is mounted to. If that is wrapped after its construction, name
+    the outermost, ``Auth(app)``, or actions skip ``Auth``, which shows what it leads to as its ``app``. If it is mounted in
+    another app, name that one, or a batch is a RuntimeError.
     ``base_path``: what ``relative_path`` is relative to; default: the parent of the batch URL.
     ``dialect``: ``"asana"``: bodies in a ``data`` envelope, ``opt_fields``; or ``"plain"``.
     ``policy``: ``"marked"``: only routes marked ``@batchable`` run; ``"all"``: all but ``@not_batchable`` and ``exclude``.
