@@ -13,11 +13,11 @@ from anyio import CancelScope, current_time
 from starlette.exceptions import HTTPException
 
 from batchkit.errors import BatchError, LimiterUnavailable
-from batchkit.hooks import check_ended
+from batchkit.hooks import check_not_awaited
 from batchkit.model import Batch
 from batchkit.settings import Settings
 
-__all__ = ["ENTER", "FREE", "Charged", "WrongHook", "admit"]
+__all__ = ["FREE", "HOW_TO_ENTER", "Charged", "WrongHook", "admit"]
 
 logger = logging.getLogger("batchkit")
 
@@ -39,7 +39,7 @@ def admit(batch: Batch, settings: Settings) -> AbstractAsyncContextManager[objec
 FREE = nullcontext()
 
 # What to do with a context that charges.
-ENTER = "give cost_hook=limiter, or write @asynccontextmanager with `async with limiter(batch): yield`"
+HOW_TO_ENTER = "give cost_hook=limiter, or write @asynccontextmanager with `async with limiter(batch): yield`"
 
 
 class WrongHook(TypeError):
@@ -77,7 +77,7 @@ class Charged:
             elif (value := await charging) is not None:
                 # Who returns False means to refuse.
                 nothing = "raise TooManyRequests to refuse, or return nothing"
-                advice = ENTER if isinstance(value, AbstractAsyncContextManager) else nothing
+                advice = HOW_TO_ENTER if isinstance(value, AbstractAsyncContextManager) else nothing
                 raise WrongHook(f"cost_hook returned {type(value).__name__}: {advice}")
         except BaseException as error:
             late = self._close(type(error), error, error.__traceback__)
@@ -160,7 +160,7 @@ def _tell_refused(batch: Batch, error: BatchError, settings: Settings) -> None:
         if hasattr(plugin, "refused"):
             try:
                 told: Callable[[Batch, BatchError], object] = plugin.refused
-                check_ended("refused", told(batch, error))
+                check_not_awaited("refused", told(batch, error))
             except Exception:
                 logger.exception("%r failed at the refusal of batch %s", plugin, batch.id)
 

@@ -26,21 +26,21 @@ FUNCTIONS = (FunctionType, MethodType, functools.partial)
 
 
 class Survey:
-    """The routes of a host, and the endpoint whose actions go there: the ``settings`` are its own."""
+    """The routes of a host, and the batch endpoint whose actions go there."""
 
-    def __init__(self, table: Table, settings: Settings, base_path: str | None) -> None:
-        self.settings = settings
+    def __init__(self, table: Table, endpoint: Settings, base_path: str | None) -> None:
+        self.endpoint = endpoint
         self.base_path = base_path
         self.entries = list(table.ends())
-        self.requests = list(table.leaves())
+        self.leaves = list(table.leaves())
         self.running = list(table.may_run())
 
 
-def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[str]:
+def advice(table: Table, endpoint: Settings, base_path: str | None) -> Iterator[str]:
     """Sentences for the developer, each naming what it is about. ``base_path`` is what actions are relative to, None where
     only a request will tell.
     """
-    survey = Survey(table, settings, base_path)
+    survey = Survey(table, endpoint, base_path)
     for look in (_lost_marks, _marks_in_vain, _hidden_routes, _hidden_pages, _rules, _hook, _envelopes, _base_path):
         try:
             yield from look(survey)
@@ -53,6 +53,7 @@ def _lost_marks(survey: Survey) -> Iterator[str]:
     """Endpoints and mounted apps that show no mark, though somebody has set one for them."""
     shown = {id(layer): layer for entry in survey.entries for layer in (entry.endpoint, *entry.around)}
     for endpoint in [*shown.values()]:
+        # What is marked by its wrapper has lost no mark.
         if isinstance(endpoint, MarkedApp):
             shown.pop(id(endpoint.app), None)
     seen = {id(layer) for endpoint in shown.values() for layer in layers(endpoint)}
@@ -68,7 +69,10 @@ def _lost_mark(endpoint: Any, seen: Container[int]) -> Iterator[str]:
     if bases:
         yield f"{_name(endpoint)}: the mark of {_name(bases[0])} is for that class alone: mark this one as well"
     if is_dropped(endpoint):
-        yield f"{_name(endpoint)}: the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
+        yield (
+            f"{_name(endpoint)}: the mark is for what batchable(…) or not_batchable(…) returned, and that was dropped: lead the "
+            "route to it"
+        )
     for hidden in _inside(endpoint):
         if own_mark(hidden) is not None and id(hidden) not in seen:
             yield (
@@ -109,16 +113,16 @@ def _marks_in_vain(survey: Survey) -> Iterator[str]:
         if marks and not methods:
             of_route = f"it has {', '.join(sorted(entry.methods or ()))}, and an action one of {', '.join(METHODS)}"
             yield f"{entry.template}: @batchable has no effect: {'no action is a websocket' if entry.is_websocket else of_route}"
-        for mark in marks[:1]:
-            if mark.limit is not None and survey.settings.cost_hook is None:
-                yield f"{entry.template}: @batchable(limit={mark.limit!r}) has no effect on batches without cost_hook=, a Limiter"
+        for limit in sorted({mark.limit for mark in marks if mark.limit is not None}):
+            if survey.endpoint.cost_hook is None:
+                yield f"{entry.template}: @batchable(limit={limit!r}): without cost_hook=limiter no batch is counted as a whole"
 
 
 def _hidden_routes(survey: Survey) -> Iterator[str]:
     """Routes of the host at the endpoint's own path, behind it."""
     own = None
     for entry in survey.entries:
-        if entry.endpoint is survey.settings:
+        if entry.endpoint is survey.endpoint:
             own = own or entry
         elif (
             own is not None
@@ -132,26 +136,26 @@ def _hidden_routes(survey: Survey) -> Iterator[str]:
 
 
 def _hidden_pages(survey: Survey) -> Iterator[str]:
-    settings = survey.settings
+    endpoint = survey.endpoint
     for entry in survey.entries:
-        if entry.endpoint is settings and (settings.console or settings.client_js) and "GET" not in entry.of_actions():
+        if entry.endpoint is endpoint and (endpoint.console or endpoint.client_js) and "GET" not in entry.of_actions():
             yield f"{entry.template}: its methods= keep out the GET of console and client_js: leave methods= out"
 
 
 def _rules(survey: Survey) -> Iterator[str]:
-    return (f"exclude: {sentence}" for sentence in unmet(survey.settings.rules, survey.entries))
+    return (f"exclude: {sentence}" for sentence in unmet(survey.endpoint.rules, survey.entries))
 
 
 def _hook(survey: Survey) -> Iterator[str]:
-    hook: Any = survey.settings.cost_hook
+    hook: Any = survey.endpoint.cost_hook
     # Of its class: a mock has whatever it is asked for.
     if hasattr(type(hook), "unmet"):
-        yield from (f"cost_hook: {sentence}" for sentence in hook.unmet(survey.requests))
+        yield from (f"cost_hook: {sentence}" for sentence in hook.unmet(survey.leaves))
 
 
 def _envelopes(survey: Survey) -> Iterator[str]:
     """FastAPI's routes whose bodies cannot be those that Asana's dialect makes."""
-    for method, entry in survey.running if survey.settings.dialect == "asana" else ():
+    for method, entry in survey.running if survey.endpoint.dialect == "asana" else ():
         if method in WRITES and _lacks_data(getattr(getattr(entry.route, "body_field", None), "field_info", None)):
             yield f"{method} {entry.template}: its body has no 'data', where dialect='asana' puts all: give dialect='plain'"
 
@@ -159,8 +163,10 @@ def _envelopes(survey: Survey) -> Iterator[str]:
 def _lacks_data(body: Any) -> bool:
     model: Any = getattr(body, "annotation", None)
     fields = getattr(model, "model_fields", None)
-    # Validators of a whole model may unwrap it first.
-    if not fields or body.media_type != "application/json" or model.__pydantic_decorators__.model_validators:
+    if not fields or body.media_type != "application/json":
+        return False
+    # Validators of a whole model may unwrap it first, and a root may be anything.
+    if model.__pydantic_decorators__.model_validators or model.__pydantic_root_model__:
         return False
     names = [name for each, field in fields.items() for name in (each, field.validation_alias)]
     return any(field.is_required() for field in fields.values()) and not any(
@@ -171,5 +177,5 @@ def _lacks_data(body: Any) -> bool:
 def _base_path(survey: Survey) -> Iterator[str]:
     base_path = survey.base_path
     if base_path and survey.running and not any(is_below(base_path, entry.template) for _, entry in survey.running):
-        given = f"base_path={base_path!r}" if survey.settings.base_path else f"{base_path!r}, the parent of the batch URL"
+        given = f"base_path={base_path!r}" if survey.endpoint.base_path else f"{base_path!r}, the parent of the batch URL"
         yield f"{given}: no route that may run is below it: give base_path='/', or what your routes are below"

@@ -49,8 +49,8 @@ class BatchEndpoint(Settings):
     configuration, see ``Settings`` for their checks:
 
     ``host``: the app that actions are sent to; default: the app it is mounted to. If that is wrapped after its construction, name
-    the outermost, ``Auth(app)``, or actions skip ``Auth``, which shows what it leads to as its ``app``. If it is mounted in
-    another app, name that one, or a batch is a RuntimeError.
+    the outermost, ``Auth(app)``, or actions skip ``Auth``. If it is mounted in another app, name that one, or a batch is a
+    RuntimeError; middleware around that one must keep what it wraps as its ``app``.
     ``base_path``: what ``relative_path`` is relative to; default: the parent of the batch URL.
     ``dialect``: ``"asana"``: bodies in a ``data`` envelope, ``opt_fields``; or ``"plain"``.
     ``policy``: ``"marked"``: only routes marked ``@batchable`` run; ``"all"``: all but ``@not_batchable`` and ``exclude``.
@@ -195,12 +195,15 @@ class BatchEndpoint(Settings):
             # A router of another app would let actions past that one's middleware.
             if isinstance(app, Starlette | Router) and not (scope.get("router") is _router(app) and scope.get("app", app) is app):
                 app = None
+        elif isinstance(inner := routed(app), Router) and getattr(scope.get("app"), "router", None) is inner:
+            raise RuntimeError("host= is the router of an app, whose middleware actions would pass by: give the app itself")
         known = self._hosts.get(id(app))
         if known is not None and (isinstance(app, Starlette | Router) or not _came_past(known[1], scope)):
             return known
-        if isinstance(app, Starlette | Router):
-            # Mounted by hand: the host is known from its first batch on.
-            known = self._hosts[id(app)] = self._guarded(app)
+        # Mounted by hand: the host is known from its first batch on.
+        inner = routed(app) if not self.allowed else None
+        if inner is not None and (inner is app or scope.get("router") is _router(inner)):
+            known = self._hosts[id(app)] = self._guarded(inner)
             return known
         if self.host is None or not self.allowed:
             raise RuntimeError(

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message
 from batchkit.cancellation import is_asked, is_real, take_back
 from batchkit.content import undo_coding
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
-from batchkit.hooks import check_ended
+from batchkit.hooks import check_not_awaited
 from batchkit.model import RUNNING, Action, Result
 
 __all__ = ["Exchange"]
@@ -145,7 +145,8 @@ class Exchange:
 
     def _tell_end(self, on_end: Callable[[Action], object]) -> None:
         try:
-            check_ended("on_end", on_end(self.action))
+            if (answer := on_end(self.action)) is not None:
+                check_not_awaited("on_end", answer)
         except Exception:
             logger.exception("What the cost hook does at the end of data.actions[%d] failed", self.action.index)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["check_app", "check_ended", "check_function", "check_hook", "check_plugin"]
+__all__ = ["check_app", "check_function", "check_hook", "check_not_awaited", "check_plugin"]
 
 logger = logging.getLogger("batchkit")
 
@@ -79,7 +79,7 @@ def check_plugin(plugin: object) -> None:
             raise TypeError(f"{name}: it is async: it must return {answer}, when it is called and not when it is awaited")
 
 
-def check_ended(name: str, answer: object) -> None:
+def check_not_awaited(name: str, answer: object) -> None:
     """Raise TypeError where ``name``, which nobody waits for, answered with a coroutine."""
     if inspect.iscoroutine(answer):
         answer.close()

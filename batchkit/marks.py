@@ -183,11 +183,11 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
     if inspect.isclass(endpoint) and issubclass(endpoint, WebSocketEndpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: it answers websockets, which no batch has")
     if inspect.ismethod(endpoint):
-        endpoint = _copy(endpoint, functools.partial(endpoint))
+        endpoint = _noted(endpoint, functools.partial(endpoint))
     elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
-        check_app("batchable(app)", endpoint)
+        check_app("app", endpoint)
         # An app may stand in several places, and the mark is for this one.
-        endpoint = _copy(endpoint, MarkedApp(endpoint))
+        endpoint = _noted(endpoint, MarkedApp(endpoint))
     known = vars(endpoint).get(name, value)
     # functools.wraps copies the mark of what it wraps, and the outer one holds.
     if known != value and known is not getattr(getattr(endpoint, "__wrapped__", None), name, None):
@@ -196,7 +196,7 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
     return endpoint
 
 
-def _copy(original: Any, copy: T) -> T:
+def _noted(original: Any, copy: T) -> T:
     """``copy``, and a note whether somebody has kept it."""
     owner, name = (original.__self__, original.__name__) if inspect.ismethod(original) else (original, "")
     # What has slots, or cannot be a key, cannot be told.
@@ -206,7 +206,7 @@ def _copy(original: Any, copy: T) -> T:
 
 
 def is_dropped(endpoint: Any) -> bool:
-    """Whether ``endpoint`` is what ``batchable`` was last given, and what came back for it, as it carries no mark, is no more."""
+    """Whether ``endpoint`` was given to a mark, and what came back, which carries it, is gone."""
     owner, name = (endpoint.__self__, endpoint.__name__) if inspect.ismethod(endpoint) else (endpoint, "")
     try:
         copy = _copies.get(owner, {}).get(name)

@@ -77,7 +77,7 @@ class Action:
 
     ``on_end`` is for the cost hook to set: called with the action as its work ends, that after its result included. So slots
     are given back one by one (contract section 3); it must not wait. An action that does not run never ends: see ``runs``.
-    ``charged_by`` is the limiter that has charged it, so that its middleware need not.
+    ``charged_by`` are the limiters that have charged it, so that their middleware need not.
 
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
@@ -105,7 +105,7 @@ class Action:
     passed: bool = False
     conduct: Conduct | None = None
     on_end: Callable[[Action], None] | None = None
-    charged_by: object = None
+    charged_by: tuple[object, ...] = ()
 
     def refuse(self, error: BatchError, help: str | None) -> None:
         """Give the action its result before anything runs."""

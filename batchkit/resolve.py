@@ -33,7 +33,7 @@ class Resolver:
     def __init__(self, app: ASGIApp, settings: Settings, *, routes: Starlette | Router) -> None:
         router = routes.router if isinstance(routes, Starlette) else routes
         self.app = app
-        self.routed = routes
+        self.router = router
         self.settings = settings
         self.logged = False
         self.told: set[str] = set()
@@ -101,8 +101,7 @@ class Resolver:
     def _shown(self, found: Found) -> Scope:
         """The scope that the host's own handler of 404 or 405 is shown, so that it may link to the host's routes."""
         assert found.scope is not None
-        router = self.routed.router if isinstance(self.routed, Starlette) else self.routed
-        return {"router": router, "path_params": {}, **found.scope}
+        return {"router": self.router, "path_params": {}, **found.scope}
 
     def _permit(self, action: Action, found: Found) -> Mark:
         if found.entry is None:

@@ -175,9 +175,9 @@ class Settings:
             raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
         self.plugins = tuple(self.plugins)
         for plugin in self.plugins:
+            check_plugin(plugin)
             if not any(hasattr(plugin, method) for method in ("batch", "action", "refused")):
                 raise TypeError(f"plugins: {plugin!r} has none of the methods 'batch', 'action' and 'refused'")
-            check_plugin(plugin)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

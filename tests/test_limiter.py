@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +30,7 @@ from batchkit.model import Action
 from batchkit.testing import check_cost_hook
 from tests.asgi import request
 from tests.batches import action, envelope, post
+from tests.batches import batch as results_of
 from tests.redises import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -324,3 +328,31 @@ async def test_methods_that_clients_make_up_leave_nothing_behind(caplog: pytest.
     assert caplog.text.count("misspelled") == 1
     # One that a limit names still counts there.
     assert [(await request(app, "PURGE", "/tasks")).status for _ in range(2)] == [405, 429]
+
+
+@asynccontextmanager
+async def in_turn(one: Limiter, other: Limiter, batch: Batch) -> AsyncIterator[None]:
+    async with one(batch), other(batch):
+        yield
+
+
+@asynccontextmanager
+async def again(one: Limiter, other: Limiter, batch: Batch) -> AsyncIterator[None]:
+    charging = one(batch)
+    async with other(batch), one(batch):
+        with pytest.raises(TooManyRequests):
+            await charging.__aenter__()
+    async with charging:
+        yield
+
+
+@pytest.mark.parametrize(("hook", "limits"), [(in_turn, [Rate(3, 60, name="a")]), (again, [Concurrency(2, name="a")])])
+async def test_what_a_hook_has_asked_of_limiters_no_middleware_asks_again(hook: Any, limits: Any) -> None:
+    """“no request is charged twice”: by no limiter of several, and where a refused context is entered once more."""
+    limiters = Limiter(limits), Limiter([Rate(9, 60, name="b")])
+    endpoint = BatchEndpoint(policy="all", cost_hook=partial(hook, *limiters))
+    around = [Middleware(LimitMiddleware, limiter=limiter) for limiter in limiters]
+    app = endpoint.mount_to(Starlette(routes=[Route("/x", lambda request: Response())], middleware=around))
+    for limiter in limiters:
+        limiter.free(endpoint)
+    assert [result["status_code"] for result in await results_of(app, action("/x"), action("/x"))] == [200, 200]

@@ -60,6 +60,14 @@ async def warned(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
+@pytest.fixture(autouse=True)
+def unmarked() -> None:
+    """Marks stay where they were put: each test begins without those of others."""
+    for function in (endpoint, handler, chat):
+        for name in ("__batchable__", "__not_batchable__"):
+            vars(function).pop(name, None)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("limit", "says"),
@@ -228,7 +236,7 @@ def dropped_app(app: ASGIApp) -> Mount:
 
 ASGI = Starlette(routes=[Route("/y", endpoint)])
 hides = "seems to hide the mark of handler: write that with functools.wraps, or put the mark above it"
-dropped = "the mark is for what batchable(…) returned, and that was dropped: lead the route to it"
+dropped = "the mark is for what batchable(…) or not_batchable(…) returned, and that was dropped: lead the route to it"
 
 
 @pytest.mark.anyio
@@ -258,13 +266,7 @@ dropped = "the mark is for what batchable(…) returned, and that was dropped: l
         (lambda: Host("a.example", batchable(ASGI)), None),
     ],
 )
-async def test_a_mark_that_nobody_sees(
-    write: Callable[[], Any], says: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Marks stay where they were put.
-    for name in ("__batchable__", "__not_batchable__"):
-        monkeypatch.setattr(handler, name, None, raising=False)
-        monkeypatch.delattr(handler, name)
+async def test_a_mark_that_nobody_sees(write: Callable[[], Any], says: str | None, caplog: pytest.LogCaptureFixture) -> None:
     told = await warned(BatchEndpoint(policy="all").mount_to(Starlette(routes=[write(), Route("/z", endpoint)])), caplog)
     assert [says is not None and says in sentence for sentence in told] == [True] * (says is not None)
 
@@ -569,7 +571,7 @@ class Login:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/batch":
+        if scope["type"] == "http" and not scope["path"].endswith("/batch"):
             await Response(status_code=401)(scope, receive, send)
             return
         await self.app(scope, receive, send)
@@ -582,8 +584,28 @@ async def test_a_router_of_an_app_does_not_let_actions_past_its_middleware(caplo
     caplog.set_level("INFO")
     assert (await post(app, envelope(action("/x")))).status == 500
     assert "mount_to the outermost app, or name it, with all its middleware" in caplog.text
+    for mounted in ("app", "router"):
+        app = Starlette(routes=[Route("/x", batchable(endpoint))], middleware=[Middleware(Login)])
+        BatchEndpoint(host=Through(app.router)).mount_to(app.router if mounted == "router" else app, "/1/batch")
+        BatchEndpoint(host=app.router).mount_to(app.router if mounted == "router" else app, "/2/batch")
+        caplog.clear()
+        for path in ("/1/batch", "/2/batch"):
+            assert (await post(app, envelope(action("/x")), path=path)).status == 500
+        assert (
+            caplog.text.count("RuntimeError: host= is the router of an app, whose middleware actions would pass by: give the app")
+            == 2
+        )
     router = Router([Route("/x", batchable(endpoint))])
     assert [result["status_code"] for result in await batch(BatchEndpoint().mount_to(router), action("/x"))] == [200]
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_by_hand_whose_host_has_middleware_around_it() -> None:
+    app = Starlette(routes=[Route("/x", batchable(endpoint)), Route("/y", handler)])
+    outer = Login(app)
+    app.router.routes.append(Route("/batch", BatchEndpoint(host=outer)))
+    results = await batch(outer, action("/x"), action("/y"))
+    assert [result["status_code"] for result in results] == [401, 400]
 
 
 class Opaque:
@@ -723,13 +745,23 @@ async def test_a_mark_without_effect(caplog: pytest.LogCaptureFixture) -> None:
     app = FastAPI()
     app.websocket("/chat")(batchable(chat))
     app.add_api_route("/purged", batchable(fresh()), methods=["PURGE"])
-    app.get("/x")(batchable(limit="search")(fresh()))
+    app.router.routes.append(Route("/x", Searched))
     chat_says = "/chat: @batchable has no effect: no action is a websocket"
     purged_says = "/purged: @batchable has no effect: it has PURGE, and an action one of GET, HEAD, POST, PUT, PATCH, DELETE"
-    search_says = "/x: @batchable(limit='search') has no effect on batches without cost_hook=, a Limiter"
+    search_says = "/x: @batchable(limit='search'): without cost_hook=limiter no batch is counted as a whole"
     assert await warned(BatchEndpoint().mount_to(app), caplog) == [chat_says, purged_says, search_says]
     limited = BatchEndpoint(cost_hook=Limiter(asana_limits()))
     assert await warned(limited.mount_to(app, "/2"), caplog) == [chat_says, purged_says]
+
+
+class Searched(HTTPEndpoint):
+    @batchable
+    async def get(self, request: Request) -> Response:
+        return Response()
+
+    @batchable(limit="search")
+    async def post(self, request: Request) -> Response:
+        return Response()
 
 
 class Task(BaseModel):
@@ -746,6 +778,10 @@ class Aliased(BaseModel):
 
 class Choices(BaseModel):
     task: Task = Field(validation_alias=AliasChoices("data", "task"))
+
+
+class Root(RootModel[dict[str, Any]]):
+    pass
 
 
 class Optional(BaseModel):
@@ -798,6 +834,10 @@ async def test_bodies_that_asanas_dialect_cannot_send(caplog: pytest.LogCaptureF
     @router.post("/right/7")
     @batchable
     async def choices(task: Choices) -> None: ...
+
+    @router.post("/right/8")
+    @batchable
+    async def root(task: Root) -> None: ...
 
     @router.post("/not/marked")
     async def unmarked(task: Task) -> None: ...

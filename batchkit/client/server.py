@@ -127,12 +127,12 @@ def read_url(name: str, value: object, meant: str) -> httpx2.URL:
     try:
         url = httpx2.URL(value)
     except httpx2.InvalidURL as error:
-        raise ValueError(f"{name}={value!r}: {error}: give the URL of {meant}") from None
+        raise ValueError(f"{name}: {error}: give the URL of {meant}") from None
     for sign, part in (("#", "fragment"), ("?", "query")):
         if sign in str(url):
-            raise ValueError(f"{name}={str(url)!r}: it has a {part}: give the URL of {meant}")
+            raise ValueError(f"{name}={shown(url)!r}: it has a {part}: give the URL of {meant}")
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{name}={str(url)!r}: give the URL of {meant}")
+        raise ValueError(f"{name}={shown(url)!r}: give the URL of {meant}")
     return url
 
 

@@ -115,7 +115,7 @@ export function createBatch(options) {
   if (options?.window !== undefined) throw new TypeError(`window: ${options.window}: leave it out: a batch waits for send()`);
   const batcher = new Batcher(options, true);
   const calls = [];
-  const remind = () => console.warn("A batch still waits for its send(), and so do its calls");
+  const remind = () => batcher.waits && console.warn("A batch still waits for its send(), and so do its calls");
   let reminder;
   return {
     fetch(input, init) {
@@ -264,8 +264,9 @@ class Batcher {
     if (group.length === this.#maxActions && this.#window < Infinity) this.#close(key, group);
   }
 
+  /** Whether a call waits to be sent; one that was aborted waits no more. */
   get waits() {
-    return this.#groups.size > 0;
+    return [...this.#groups.values()].some((group) => group.some((call) => call.waits));
   }
 
   /** Send all that wait. */

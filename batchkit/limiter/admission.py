@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from batchkit.admission import ENTER, WrongHook
+from batchkit.admission import HOW_TO_ENTER, WrongHook
 from batchkit.errors import TooManyRequests
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
 from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
@@ -32,6 +32,7 @@ class Admission:
         self.told = told
         self.waits = store.waits
         self.promised: Sequence[Action] = ()
+        self.entered = False
         self._first = 0
         self._units: dict[tuple[Rate, str], int] = {}
         self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
@@ -47,16 +48,16 @@ class Admission:
             self._slots.setdefault((limit, key), []).extend(actions)
 
     async def __aenter__(self) -> None:
-        promised, self.promised = self.promised, ()
+        self.entered = True
         # Before the store is asked: what limiter_errors="allow" then lets through is not asked for again, one by one.
-        for action in promised:
-            action.charged_by = self.limiter
+        for action in self.promised:
+            action.charged_by = (*action.charged_by, self.limiter)
         try:
             await self._take()
         except TooManyRequests:
             # Whoever passes over a refusal has not paid.
-            for action in promised:
-                action.charged_by = None
+            for action in self.promised:
+                action.charged_by = action.charged_by[:-1]
             raise
 
     async def _take(self) -> None:
@@ -92,13 +93,13 @@ class Admission:
     if not TYPE_CHECKING:  # A type checker says so before it runs.
 
         def __await__(self) -> NoReturn:
-            self.promised = ()
-            raise WrongHook(f"limiter(batch) is a context, and was awaited: {ENTER}")
+            self.entered = True
+            raise WrongHook(f"limiter(batch) is a context, and was awaited: {HOW_TO_ENTER}")
 
     def __del__(self) -> None:
-        if self.promised and ENTER not in self.told:
-            self.told.add(ENTER)
-            logger.warning("limiter(batch) is a context, and was never entered, so it has charged nothing: %s", ENTER)
+        if self.promised and not self.entered and HOW_TO_ENTER not in self.told:
+            self.told.add(HOW_TO_ENTER)
+            logger.warning("limiter(batch) is a context, and was never entered, so it has charged nothing: %s", HOW_TO_ENTER)
 
     def _ended(self, action: Action) -> None:
         if self._holding is not None:

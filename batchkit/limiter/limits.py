@@ -22,7 +22,7 @@ SECOND = 1_000_000
 # A Redis script counts in doubles, which are exact up to 2**53 microseconds, in the year 2255.
 LONGEST = 366 * 24 * 3600
 
-# What frameworks write for all methods, and none is called.
+# What frameworks write for all methods, and which no method is called.
 EVERY = ("*", "ALL", "ANY")
 
 _METHOD = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)

@@ -147,7 +147,7 @@ class LimitMiddleware:
         if action is None and (running := RUNNING.get()) is not None and not running.passed:
             # A middleware may have built the scope anew.
             action = running
-        return action is not None and action.charged_by is self.limiter
+        return action is not None and any(limiter is self.limiter for limiter in action.charged_by)
 
     def _is_free(self, found: Found) -> bool:
         entry = found.entry

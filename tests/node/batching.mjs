@@ -486,6 +486,12 @@ test("a batch that is sent in time is no news, and one without calls waits for n
   timers.reset();
   await alone;
   timers.enable({ apis: ["setTimeout"] });
+  const controller = new AbortController();
+  const left = assert.rejects(batch.fetch(`${api}/echo/1`, { signal: controller.signal }), { name: "AbortError" });
+  controller.abort();
+  await left;
+  timers.tick(60_000);
+  await assert.rejects(batch.send(), { name: "AbortError" });
   batch.fetch(`${api}/echo/1`);
   timers.tick(4999);
   const answers = batch.send();
