@@ -21,7 +21,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def suggesting(called: T) -> T:
-    """Have a call of this function or class with a keyword, or in a position, that it does not have say what would do.
+    """Have a call of this function or class with a keyword, or in a position, that it does not have say what would do; and one
+    without what it needs.
 
     Raises TypeError then, as Python does by itself.
     """
@@ -35,11 +36,14 @@ def suggesting(called: T) -> T:
 
 
 def _suggesting(function: Any, name: str | None, own: int) -> Any:
-    parameters = list(inspect.signature(function).parameters.values())[own:]
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[own:]
     positions = own + sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
     unpacked = [key for each in parameters if each.kind is each.VAR_KEYWORD for key in _unpacked(function, each.name)]
     by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY] + unpacked
     known = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)] + unpacked
+    required = [each for each in parameters if each.default is each.empty and each.name in known]
+    form = ", ".join(f"{each.name}=…" if each.kind is each.KEYWORD_ONLY else each.name for each in required)
     # Where any number of positions is right, or no keyword would do in place of one, Python itself has the last word.
     counts = by_name and not any(each.kind is each.VAR_POSITIONAL for each in parameters)
 
@@ -58,6 +62,11 @@ def _suggesting(function: Any, name: str | None, own: int) -> Any:
             if keyword not in known:
                 at = name or type(args[0]).__name__
                 raise TypeError(f"{at}: unexpected keyword argument {keyword!r}: {nearest(keyword, known)}")
+        try:
+            signature.bind(*args, **keywords)
+        except TypeError as error:
+            at = name or type(args[0]).__name__
+            raise TypeError(f"{at}: {error}: write {at}({form})") from None
         return function(*args, **keywords)
 
     return call

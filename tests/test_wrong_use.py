@@ -409,8 +409,10 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Rate, 5, "60", name="a"), TypeError, "a: per='60': give a number of seconds"),
     (wrong(Rate, 5, 10**9, name="a"), ValueError, "a: per=1000000000: give at most 31,622,400 seconds, a year"),
     (wrong(Rate, 5, 1e-6, name="a"), ValueError, "give less than one per microsecond"),
-    (wrong(Rate, 5, name="a"), TypeError, "missing 1 required positional argument: 'per'"),
-    (wrong(Rate, 5, 60), TypeError, "missing 1 required keyword-only argument: 'name'"),
+    (wrong(Rate, 5, name="a"), TypeError, "Rate: missing a required argument: 'per': write Rate(amount, per, name=…)"),
+    (wrong(Rate, 5, 60), TypeError, "Rate: missing a required argument: 'name': write Rate(amount, per, name=…)"),
+    (wrong(Rate, "5/minute"), TypeError, "Rate: missing a required argument: 'per': write Rate(amount, per, name=…)"),
+    (wrong(Limiter), TypeError, "Limiter: missing a required argument: 'limits': write Limiter(limits)"),
     (wrong(Rate, 5, 60, "a"), TypeError, "Rate: 'a': name it by its keyword: name, key, methods"),
     (
         wrong(Rate, 5, 60, name="a", method="GET"),
@@ -476,7 +478,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "<function endpoint> is no batch: it is for BatchEndpoint(cost_hook=limiter) and Limit",
     ),
     (wrong(getattr, limiter, "limit"), AttributeError, "Limiter has no 'limit': it is for BatchEndpoint(cost_hook=limiter)"),
-    (wrong(LimitMiddleware, Starlette()), TypeError, "missing 1 required keyword-only argument: 'limiter'"),
+    (
+        wrong(LimitMiddleware, Starlette()),
+        TypeError,
+        "missing a required argument: 'limiter': write LimitMiddleware(app, limiter=…)",
+    ),
     (wrong(LimitMiddleware, Starlette(), limiter), TypeError, "name it by its keyword: limiter, limiter_timeout"),
     (wrong(LimitMiddleware, Starlette(), limiter=None), TypeError, "limiter=None: give a Limiter"),
     (wrong(LimitMiddleware, Starlette(), limiter=limiter, limiter_timeout=0), ValueError, "limiter_timeout=0: give a number of"),
@@ -492,7 +498,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "unexpected keyword argument 'limits': did you mean 'limiter'?",
     ),
     # The client
-    (wrong(BatchTransport), TypeError, "missing 1 required keyword-only argument: 'url'"),
+    (wrong(BatchTransport), TypeError, "BatchTransport: missing a required argument: 'url': write BatchTransport(url=…)"),
     (
         wrong(BatchTransport, "https://x/batch", url="https://x/batch"),
         TypeError,
@@ -849,6 +855,14 @@ def gives(limiter: Limiter, another: Limiter, batch: Batch) -> Any:
     return limiter(batch)
 
 
+async def leaves(limiter: Limiter, another: Limiter, batch: Batch) -> None:
+    # That of rates may be left at once.
+    async with Limiter([Rate(9, 60, name="c")])(batch), Limiter([Concurrency(9, name="d")])(batch):
+        pass
+    async with another(batch):
+        pass
+
+
 async def forgives(limiter: Limiter, another: Limiter, batch: Batch) -> None:
     with suppress(TooManyRequests):
         async with limiter(batch):
@@ -870,6 +884,15 @@ async def enters(limiter: Limiter, another: Limiter, batch: Batch) -> AsyncItera
             2,
             [
                 "limiter(batch) is a context, and was never entered, so it has charged nothing: "
+                "give cost_hook=limiter, or write @asynccontextmanager with `async with limiter(batch): yield`"
+            ],
+            200,
+        ),
+        (
+            leaves,
+            2,
+            [
+                "limiter(batch) is a context around the run of a batch, and was left before: its slots are free again: "
                 "give cost_hook=limiter, or write @asynccontextmanager with `async with limiter(batch): yield`"
             ],
             200,

@@ -88,7 +88,11 @@ class Admission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return None if self._holding is None else await self._holding.__aexit__(kind, error, traceback)
+        if self._holding is None:
+            return None
+        if kind is None and any(action.runs and action.result is None for action in self.promised):
+            self._warn("limiter(batch) is a context around the run of a batch, and was left before: its slots are free again")
+        return await self._holding.__aexit__(kind, error, traceback)
 
     if not TYPE_CHECKING:  # A type checker says so before it runs.
 
@@ -97,9 +101,13 @@ class Admission:
             raise WrongHook(f"limiter(batch) is a context, and was awaited: {HOW_TO_ENTER}")
 
     def __del__(self) -> None:
-        if self.promised and not self.entered and HOW_TO_ENTER not in self.told:
-            self.told.add(HOW_TO_ENTER)
-            logger.warning("limiter(batch) is a context, and was never entered, so it has charged nothing: %s", HOW_TO_ENTER)
+        if self.promised and not self.entered:
+            self._warn("limiter(batch) is a context, and was never entered, so it has charged nothing")
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self.told:
+            self.told.add(sentence)
+            logger.warning("%s: %s", sentence, HOW_TO_ENTER)
 
     def _ended(self, action: Action) -> None:
         if self._holding is not None:
