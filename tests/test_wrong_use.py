@@ -409,10 +409,10 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Rate, 5, "60", name="a"), TypeError, "a: per='60': give a number of seconds"),
     (wrong(Rate, 5, 10**9, name="a"), ValueError, "a: per=1000000000: give at most 31,622,400 seconds, a year"),
     (wrong(Rate, 5, 1e-6, name="a"), ValueError, "give less than one per microsecond"),
-    (wrong(Rate, 5, name="a"), TypeError, "Rate: missing a required argument: 'per': write Rate(amount, per, name=…)"),
-    (wrong(Rate, 5, 60), TypeError, "Rate: missing a required argument: 'name': write Rate(amount, per, name=…)"),
-    (wrong(Rate, "5/minute"), TypeError, "Rate: missing a required argument: 'per': write Rate(amount, per, name=…)"),
-    (wrong(Limiter), TypeError, "Limiter: missing a required argument: 'limits': write Limiter(limits)"),
+    (wrong(Rate, 5, name="a"), TypeError, "argument: 'per': write Rate(amount, per, name=…)"),
+    (wrong(Rate, 5, 60), TypeError, "argument: 'name': write Rate(amount, per, name=…)"),
+    (wrong(Rate, "5/minute"), TypeError, "argument: 'per': write Rate(amount, per, name=…)"),
+    (wrong(Limiter), TypeError, "argument: 'limits': write Limiter(limits)"),
     (wrong(Rate, 5, 60, "a"), TypeError, "Rate: 'a': name it by its keyword: name, key, methods"),
     (
         wrong(Rate, 5, 60, name="a", method="GET"),
@@ -481,7 +481,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (
         wrong(LimitMiddleware, Starlette()),
         TypeError,
-        "missing a required argument: 'limiter': write LimitMiddleware(app, limiter=…)",
+        "argument: 'limiter': write LimitMiddleware(app, limiter=…)",
     ),
     (wrong(LimitMiddleware, Starlette(), limiter), TypeError, "name it by its keyword: limiter, limiter_timeout"),
     (wrong(LimitMiddleware, Starlette(), limiter=None), TypeError, "limiter=None: give a Limiter"),
@@ -498,7 +498,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "unexpected keyword argument 'limits': did you mean 'limiter'?",
     ),
     # The client
-    (wrong(BatchTransport), TypeError, "BatchTransport: missing a required argument: 'url': write BatchTransport(url=…)"),
+    (wrong(BatchTransport), TypeError, "argument: 'url': write BatchTransport(url=…)"),
     (
         wrong(BatchTransport, "https://x/batch", url="https://x/batch"),
         TypeError,
