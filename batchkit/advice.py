@@ -10,6 +10,8 @@ from contextlib import suppress
 from types import FunctionType, MethodType
 from typing import Any
 
+from starlette.endpoints import HTTPEndpoint
+
 from batchkit.marks import BATCHABLE, HANDLERS, Mark, MarkedApp, is_dropped, layers, own_mark, read_mark
 from batchkit.model import METHODS
 from batchkit.routes import Table
@@ -68,6 +70,13 @@ def _lost_mark(endpoint: Any, seen: Container[int]) -> Iterator[str]:
     bases = [base for base in inspect.getmro(endpoint)[1:] if BATCHABLE in vars(base)] if inspect.isclass(endpoint) else ()
     if bases:
         yield f"{_name(endpoint)}: the mark of {_name(bases[0])} is for that class alone: mark this one as well"
+    of_class = type(getattr(endpoint, "__self__", None))
+    if BATCHABLE in vars(of_class):
+        yield f"{_name(endpoint)}: the mark of {_name(of_class)} is not for its methods: mark this one as well"
+    if inspect.isclass(endpoint) and issubclass(endpoint, HTTPEndpoint):
+        for name, held in vars(endpoint).items():
+            if name not in HANDLERS and isinstance(held, FUNCTIONS) and own_mark(held):
+                yield f"{_name(endpoint)}: the mark of {name} is not seen: mark the class, or its {', '.join(HANDLERS)}"
     if is_dropped(endpoint):
         yield (
             f"{_name(endpoint)}: the mark is for what batchable(…) or not_batchable(…) returned, and that was dropped: lead the "

@@ -23,6 +23,7 @@ from batchkit.errors import BatchError
 from batchkit.fastapi import SIGNATURE, show_in_fastapi
 from batchkit.frame import Frame, frame
 from batchkit.guard import Guard
+from batchkit.keywords import suggesting
 from batchkit.lines import Lines
 from batchkit.marks import MarkedApp, not_batchable
 from batchkit.model import Batch
@@ -91,6 +92,7 @@ class BatchEndpoint(Settings):
         if (free := getattr(self.cost_hook, "free", None)) is not None:
             free(self)
 
+    @suggesting
     def mount_to(self, app: HostApp, path: str = "/batch") -> HostApp:
         """Serve batches at exactly ``path`` of ``app``, a Starlette or FastAPI app or a Router, and return ``app``.
 

@@ -26,6 +26,9 @@ __all__ = [
 
 logger = logging.getLogger("batchkit")
 
+# A year.
+LONGEST_WAIT = 366 * 24 * 3600
+
 
 class BatchError(Exception):
     """What batchkit answers instead of results, for a whole batch or for one action.
@@ -101,7 +104,7 @@ class TooManyRequests(BatchError):
     ``message`` says which limit, how much was asked and how much was left. ``retry_after`` is the time in seconds after
     which the same batch could pass, sent rounded up to a whole second, at least 1; None (or ``math.inf``) sends none.
     ``limit`` names the limit for plugins and metrics; it is no part of the answer. Raises TypeError for a ``retry_after`` that
-    is no number, or a ``limit`` that is no text.
+    is no number, or a ``limit`` that is no text; ValueError for a ``retry_after`` of more than a year.
     """
 
     status_code = 429
@@ -109,6 +112,8 @@ class TooManyRequests(BatchError):
     def __init__(self, message: str | None = None, *, retry_after: float | None = None, limit: str | None = None) -> None:
         if not isinstance(retry_after, int | float | None):
             raise TypeError(f"retry_after={retry_after!r}: give a number of seconds, or None")
+        if retry_after is not None and LONGEST_WAIT < retry_after < math.inf:
+            raise ValueError(f"retry_after={retry_after!r}: give the seconds to wait, and not a point in time")
         if not isinstance(limit, str | None):
             raise TypeError(f"limit={limit!r}: give the name of the limit, or None")
         if not isinstance(message, str | None):

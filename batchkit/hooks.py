@@ -53,6 +53,12 @@ def check_hook(name: str, hook: Callable[..., Any]) -> None:
         raise TypeError(f"{name}={hook!r}: it is a class: give an instance of it")
     check_function(name, hook, "the Batch")
     called = _called(hook)
+    for given in getattr(called, "__defaults__", None) or ():
+        if type(given).__module__.startswith("fastapi."):
+            raise TypeError(f"{name}={hook!r}: it is no dependency, and nobody fills in {given!r}: use a closure, or partial")
+    first = [kind for argument, kind in getattr(called, "__annotations__", {}).items() if argument != "return"][:1]
+    if first and getattr(first[0], "__name__", first[0]) in ("Request", "HTTPConnection", "Scope"):
+        raise TypeError(f"{name}={hook!r}: it is called with the Batch, whose request is batch.request")
     if _yields(called):
         raise TypeError(f"{name}={hook!r}: {_YIELDS}")
     if inspect.isfunction(called) and not inspect.iscoroutinefunction(called) and _returned(called) == {None}:

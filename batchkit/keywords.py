@@ -16,6 +16,8 @@ T = TypeVar("T", bound=Callable[..., Any])
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to say to somebody who gave ``name``, which is none of ``known``."""
     names = list(known)
+    if not names:
+        return "it takes none"
     meant = get_close_matches(name, names, n=1)
     return f"did you mean {meant[0]!r}?" if meant else f"give one of {', '.join(names)}"
 
@@ -27,7 +29,9 @@ def suggesting(called: T) -> T:
     Raises TypeError then, as Python does by itself.
     """
     if not isinstance(called, type):
-        checked: T = _suggesting(called, called.__name__, 0)
+        # A method is called with its object.
+        own = next(iter(inspect.signature(called).parameters), "") in ("self", "cls")
+        checked: T = _suggesting(called, called.__name__, int(own))
         return checked
     # The class stays what it is: people derive from it, and ask isinstance.
     its: Any = called

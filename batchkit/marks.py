@@ -105,8 +105,9 @@ def batchable(
     """Mark a route as usable in a batch: ``@batchable`` or ``@batchable(cost=3, …)`` (contract section 2).
 
     Goes on functions, ``HTTPEndpoint`` classes (that class, not its subclasses) and their methods, FastAPI path operations,
-    ``functools.partial`` objects and mounted apps, above or below decorators that use ``functools.wraps``. A bound method and
-    a mounted app come back wrapped, and the mark is for what comes back; everything else comes back itself.
+    ``functools.partial`` objects, the ``__call__`` of a class whose objects are endpoints, and mounted apps, above or below
+    decorators that use ``functools.wraps``. A bound method and a mounted app come back wrapped, and the mark is for what comes
+    back; everything else comes back itself.
 
     ``cost``: what one action counts against rate limits, in requests, at least 1. ``schema``: a JSON Schema (2020-12) that
     the action's ``data`` must meet, compiled here. ``timeout``: seconds until the action's 504, instead of the endpoint's
@@ -126,6 +127,9 @@ def batchable(
         validator = None if schema is None else compile_schema(schema)
     except SchemaError as error:
         raise ValueError(f"batchable(schema=…): not a JSON Schema: {error.message}") from None
+    kinds: Any = schema.get("type", "object") if isinstance(schema, Mapping) else "object" if schema or schema is None else ()
+    if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
+        raise ValueError(f"batchable(schema={schema!r}): no action can meet it: its data is always an object")
     for sentence in misspelled(schema):
         logger.warning("batchable(schema=…): %s", sentence)
     mark = Mark(cost=cost, schema=validator, timeout=timeout, limit=limit)
@@ -184,8 +188,17 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
         raise TypeError(f"{endpoint!r} cannot be marked: it answers websockets, which no batch has")
     if inspect.ismethod(endpoint):
         endpoint = _noted(endpoint, functools.partial(endpoint))
-    elif not (inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial | MarkedApp)):
-        check_app("app", endpoint)
+    elif not (
+        inspect.isfunction(endpoint)
+        or inspect.isclass(endpoint)
+        or isinstance(endpoint, functools.partial | MarkedApp)
+        # What functools.cache gives, or a decorator that is an object.
+        or hasattr(endpoint, "__wrapped__")
+    ):
+        try:
+            check_app("app", endpoint)
+        except TypeError as error:
+            raise TypeError(f"{error}; to mark an object that is called with a request, mark its __call__ in its class") from None
         # An app may stand in several places, and the mark is for this one.
         endpoint = _noted(endpoint, MarkedApp(endpoint))
     known = vars(endpoint).get(name, value)
@@ -216,11 +229,15 @@ def is_dropped(endpoint: Any) -> bool:
 
 
 def layers(endpoint: Any) -> Iterator[Any]:
-    """The endpoint and what its partials and ``functools.wraps`` decorators wrap, from the outside in."""
+    """The endpoint and what its partials and ``functools.wraps`` decorators wrap, from the outside in; behind an object, what it
+    does when it is called.
+    """
     seen: set[int] = set()
     while endpoint is not None and id(endpoint) not in seen:
         seen.add(id(endpoint))
         yield endpoint
+        if not (inspect.isroutine(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, functools.partial)):
+            yield type(endpoint).__call__
         endpoint = getattr(endpoint, "func" if isinstance(endpoint, functools.partial) else "__wrapped__", None)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, Self
@@ -22,6 +23,8 @@ from batchkit.model import Batch
 from batchkit.rules import Rule, check_template, is_below, read_template
 
 __all__ = ["CostHook", "Plugin", "Settings"]
+
+logger = logging.getLogger("batchkit")
 
 RESULT_HEADERS = frozenset(
     b"location content-location etag last-modified retry-after link allow www-authenticate content-disposition "
@@ -130,6 +133,15 @@ class Settings:
                 raise ValueError(f"{name}={value!r}: give a whole number, at least 1")
         for name in ("action_timeout", "limiter_timeout"):
             check_seconds(name, getattr(self, name))
+        # What is another unit somewhere else.
+        for name, meant, unusual in (
+            ("max_body_size", "bytes: for 10 MiB give 10 * 2**20", self.max_body_size < 100),
+            ("max_result_size", "bytes: for 10 MiB give 10 * 2**20", self.max_result_size < 100),
+            ("action_timeout", "seconds: for half a minute give 30", self.action_timeout > 3600),
+            ("limiter_timeout", "seconds: for a tenth of one give 0.1", self.limiter_timeout > 60),
+        ):
+            if unusual:
+                logger.warning("%s=%r: it is counted in %s", name, getattr(self, name), meant)
         for name in ("host", "cost_hook"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name}={getattr(self, name)!r}: give a callable, or None")
@@ -202,7 +214,7 @@ def check_seconds(name: str, value: object, *, zero: bool = False) -> None:
 
 def strings(name: str, value: object) -> tuple[str, ...]:
     """The values of keyword ``name``. Raises TypeError where they are not a sequence of strings."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise TypeError(f"{name}={value!r}: give a sequence of strings")
     values = tuple(value)
     for item in values:

@@ -249,11 +249,11 @@ async def test_more_actions_than_the_server_takes_go_out_as_requests(caplog: pyt
 
 
 async def test_more_than_the_server_reads_goes_out_as_requests(caplog: pytest.LogCaptureFixture) -> None:
-    with Recorded().serving(max_body_size=80) as server:
+    with Recorded().serving(max_body_size=100) as server:
         async with client_of(server) as client:
             assert [response.status_code for response in await at_once(client, *tasks(1, 2, 3))] == [200] * 3
     assert (server.batches, sorted(server.ran)) == (1, ["1", "2", "3"])
-    assert warnings(caplog) == [refused(server, 413, "The request body is larger than 80 bytes")]
+    assert warnings(caplog) == [refused(server, 413, "The request body is larger than 100 bytes")]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ async def test_what_has_no_effect_is_told_at_the_start(caplog: pytest.LogCapture
         apart = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
         assert await warned(BatchEndpoint(policy="all", cost_hook=cost_hook).mount_to(apart), caplog) == [
             "LimitMiddleware: the batch endpoint at /batch does not ask this limiter, so its actions are counted one by one "
-            "as they run: give it cost_hook=limiter"
+            "as they run: give it cost_hook=limiter, or where its hook asks the limiter, say limiter.free(endpoint)"
         ]
 
 
@@ -204,6 +204,23 @@ class Tasks:
     @batchable
     async def marked(self, request: Request) -> Response:
         return Response()
+
+
+@batchable
+class MarkedTasks:
+    async def show(self, request: Request) -> Response:
+        return Response()
+
+
+class Dispatches(HTTPEndpoint):
+    @batchable
+    async def dispatch(self) -> None: ...
+
+
+class Called:
+    @batchable
+    async def __call__(self) -> dict[str, int]:
+        return {"a": 1}
 
 
 class Base(HTTPEndpoint):
@@ -254,6 +271,8 @@ dropped = "the mark is for what batchable(…) or not_batchable(…) returned, a
         (lambda: dropped_app(Starlette(routes=[Route("/y", endpoint)])), dropped),
         (lambda: dropped_app(another_app), None),
         (lambda: Route("/x", decorator(batchable(functools.partial(handler)))), "seems to hide the mark of functools.partial("),
+        (lambda: Route("/x", MarkedTasks().show), "the mark of MarkedTasks is not for its methods: mark this one as well"),
+        (lambda: Route("/x", Dispatches), "Dispatches: the mark of dispatch is not seen: mark the class, or its get, head, post"),
         # These are right.
         (lambda: Route("/x", functools.wraps(handler)(decorator(batchable(handler)))), None),
         (lambda: Route("/x", batchable(decorator(batchable(handler)))), None),
@@ -474,8 +493,8 @@ class Person(BaseModel):
         {"type": "object", "nullable": True, "example": {}, "xml": {}, "externalDocs": {}, "discriminator": {}},
         {"properties": {"at": {"formatMinimum": "x", "formatExclusiveMaximum": "x", "typeof": "function"}}},
         {"type": "object", "allRequired": True, "requiredWhen": {}, "enumNames": ["a"], "errorMessage": "x"},
-        {"type": "array", "additionalItems": False, "uniqueItemProperties": ["a"], "minContains": 1},
-        {"type": "string", "titles": {}, "comment": "x", "descriptions": {}, "id": "x"},
+        {"type": "object", "additionalItems": False, "uniqueItemProperties": ["a"], "minContains": 1},
+        {"type": "object", "titles": {}, "comment": "x", "descriptions": {}, "id": "x"},
         # No schema stands there.
         {"properties": {"require": True, "typ": {"enum": [{"typ": 1}], "const": {"item": 1}}}},
         {"default": {"require": ["a"]}, "examples": [{"typ": "string"}], "required": ["typ"]},
@@ -847,3 +866,49 @@ async def test_bodies_that_asanas_dialect_cannot_send(caplog: pytest.LogCaptureF
     assert await warned(BatchEndpoint(dialect="plain").mount_to(app, "/plain"), caplog) == []
     BatchEndpoint().mount_to(app)
     assert await warned(app, caplog) == [f"POST /1: {says}", f"PUT /2: {says}"]
+
+
+@pytest.mark.anyio
+async def test_what_is_called_like_a_function_is_marked_like_one() -> None:
+    """What ``functools.cache`` gives, and an object whose ``__call__`` is marked; it stays what it is alone, too."""
+
+    @batchable
+    @functools.cache
+    def cached() -> dict[str, int]:
+        return {"a": 1}
+
+    @not_batchable
+    @functools.cache
+    def closed() -> dict[str, int]:
+        return {"a": 1}
+
+    class Closed:
+        @not_batchable
+        async def __call__(self) -> dict[str, int]:
+            return {"a": 1}
+
+    app = FastAPI()
+    endpoints: list[Any] = [cached, Called(), functools.partial(Called()), closed, Closed()]
+    for number, called in enumerate(endpoints):
+        app.get(f"/{number}")(called)
+    for policy in ("marked", "all"):
+        BatchEndpoint(policy=policy, base_path="/").mount_to(app, f"/{policy}")
+        results = await batch(app, *[action(f"/{number}") for number in range(5)], path=f"/{policy}")
+        assert [result["status_code"] for result in results] == [200, 200, 200, 400, 400]
+    for number in range(5):
+        assert (await request(app, "GET", f"/{number}")).body == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    ("keywords", "says"),
+    [
+        ({"max_body_size": 10}, "max_body_size=10: it is counted in bytes: for 10 MiB give 10 * 2**20"),
+        ({"max_result_size": 5}, "max_result_size=5: it is counted in bytes: for 10 MiB give 10 * 2**20"),
+        ({"action_timeout": 30_000}, "action_timeout=30000: it is counted in seconds: for half a minute give 30"),
+        ({"limiter_timeout": 1000}, "limiter_timeout=1000: it is counted in seconds: for a tenth of one give 0.1"),
+        ({"action_timeout": 600, "limiter_timeout": 10, "max_body_size": 1000}, None),
+    ],
+)
+def test_what_may_be_another_unit(keywords: Any, says: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    BatchEndpoint(**keywords)
+    assert caplog.messages == ([says] if says else [])

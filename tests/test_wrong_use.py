@@ -22,11 +22,12 @@ from typing import Any, cast
 from unittest.mock import AsyncMock, Mock, create_autospec
 
 import anyio
+import httpx
 import httpx2
 import litestar.handlers
 import pytest
 import quart
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from httpx2 import AsyncHTTPTransport, HTTPTransport
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracer
@@ -144,6 +145,25 @@ class NoMethod:
     batch = 5
 
 
+class CalledWithARequest:
+    async def __call__(self, request: Request) -> Response:
+        return Response()
+
+
+class AsyncKey:
+    async def __call__(self, request: Request) -> str:
+        return "key"
+
+
+async def takes_a_request(request: Request) -> None: ...
+
+
+provided = Depends(endpoint)
+
+
+async def depends(batch: Batch, limiter: Any = provided) -> None: ...
+
+
 class OfClass(HTTPEndpoint):
     @classmethod
     def get(cls, request: Request) -> None: ...
@@ -256,6 +276,9 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchEndpoint, client_js="yes"), TypeError, "client_js='yes': give True or False"),
     (wrong(BatchEndpoint, server_timing=1), TypeError, "server_timing=1: give True or False, or None"),
     # mount_to
+    (wrong(BatchEndpoint().mount_to, Starlette(), prefix="/api"), TypeError, "mount_to: unexpected keyword argument 'prefix'"),
+    (wrong(BatchEndpoint().mount_to), TypeError, "argument: 'app': write mount_to(app)"),
+    (wrong(BatchEndpoint, exclude={"/x": ["POST"]}), TypeError, "exclude={'/x': ['POST']}: give a sequence of strings"),
     (wrong(BatchEndpoint().mount_to, another_app), TypeError, "is no Starlette app and no Router; mount the endpoint by hand"),
     (wrong(BatchEndpoint().mount_to, FastAPI), TypeError, "is no Starlette app"),
     (
@@ -298,6 +321,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     # Hooks and plugins
     (wrong(BatchEndpoint, cost_hook=3), TypeError, "cost_hook=3: give a callable"),
     (wrong(BatchEndpoint, cost_hook=not_async), TypeError, "not_async>: it is not async: write async def"),
+    (wrong(BatchEndpoint, cost_hook=takes_a_request), TypeError, "it is called with the Batch, whose request is batch.request"),
+    (wrong(BatchEndpoint, cost_hook=depends), TypeError, "it is no dependency, and nobody fills in Depends("),
     (wrong(BatchEndpoint, cost_hook=unannotated), TypeError, "unannotated>: it is not async: write async def"),
     (wrong(BatchEndpoint, cost_hook=lambda batch: None), TypeError, "it is not async: write async def"),
     (wrong(BatchEndpoint, cost_hook=no_argument), TypeError, "no_argument>: it is called with the Batch"),
@@ -335,6 +360,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchEndpoint, plugins=[NoMethod()]), TypeError, "plugins: NoMethod.batch=5: give a method"),
     (wrong(BatchEndpoint, plugins=[ReturnsNothing()]), TypeError, "its action(app) returned None: return an ASGI app"),
     (wrong(TooManyRequests, 30), TypeError, "TooManyRequests(30): give a text; a time in seconds is retry_after="),
+    (wrong(TooManyRequests, retry_after=1795390240.4), ValueError, "give the seconds to wait, and not a point in time"),
     (wrong(TooManyRequests, retry_after="30"), TypeError, "retry_after='30': give a number of seconds"),
     # Marks
     (wrong(batchable, costs=3), TypeError, "batchable: unexpected keyword argument 'costs': did you mean 'cost'?"),
@@ -381,6 +407,10 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "is marked already: give all keywords to one",
     ),
+    (wrong(batchable, schema={"type": "array"}), ValueError, "no action can meet it: its data is always an object"),
+    (wrong(batchable, schema=False), ValueError, "batchable(schema=False): no action can meet it"),
+    (wrong(not_batchable, endpoint, cost=1), TypeError, "unexpected keyword argument 'cost': it takes none"),
+    (wrong(batchable, CalledWithARequest()), TypeError, "to mark an object that is called with a request, mark its __call__"),
     (wrong(not_batchable, WebSocketEndpoint), TypeError, "cannot be marked: it answers websockets, which no batch has"),
     (wrong(batchable, schema={"$ref": "#"}), ValueError, "not a JSON Schema: it refers to itself without end"),
     (wrong(batchable, schema={"pattern": "("}), ValueError, "'(' is not a 'regex'"),
@@ -424,6 +454,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(Rate, 5, 60, name="a", key="user"), TypeError, "a: key='user': give a function of a request that returns a string"),
     (wrong(Rate, 5, 60, name="a", key=lambda: "x"), TypeError, "it is called with the request, and takes ()"),
     (wrong(Rate, 5, 60, name="a", key=fetch), TypeError, "it is async: give a function that returns the string at once"),
+    (wrong(Rate, 5, 60, name="a", key=AsyncKey()), TypeError, "it is async: give a function that returns the string at once"),
     (wrong(Rate, 5, 60, name="a", methods="GET"), TypeError, "a: methods='GET': give a sequence of strings"),
     (wrong(Rate, 5, 60, name="a", methods=[]), ValueError, "a: methods is empty, and counts nothing: give None for all"),
     (wrong(Rate, 5, 60, name="a", methods=["*"]), ValueError, "a: methods: '*': give None for all"),
@@ -483,6 +514,10 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "argument: 'limiter': write LimitMiddleware(app, limiter=…)",
     ),
+    (wrong(LimitMiddleware, "app:app", limiter=limiter), TypeError, "app='app:app': give an ASGI app"),
+    (wrong(LimitMiddleware, Starlette, limiter=limiter), TypeError, "give an ASGI app"),
+    (wrong(limiter.free, "/batch"), TypeError, "free: '/batch': give the BatchEndpoint itself"),
+    (wrong(limiter.free, BatchEndpoint), TypeError, "give the BatchEndpoint itself"),
     (wrong(LimitMiddleware, Starlette(), limiter), TypeError, "name it by its keyword: limiter, limiter_timeout"),
     (wrong(LimitMiddleware, Starlette(), limiter=None), TypeError, "limiter=None: give a Limiter"),
     (wrong(LimitMiddleware, Starlette(), limiter=limiter, limiter_timeout=0), ValueError, "limiter_timeout=0: give a number of"),
@@ -569,6 +604,21 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ),
     (wrong(BatchClient, "https://x/api", base_path="/ap"), ValueError, "actions are relative to '/ap/', which is elsewhere"),
     # The client's transports, the other's URLs, and what is added to a batch
+    (
+        wrong(BatchTransport, httpx.HTTPTransport(), url="https://x/batch"),
+        TypeError,
+        "it is one of httpx, and this is for httpx2: give an httpx2.BaseTransport",
+    ),
+    (
+        wrong(httpx.Client(transport=swapped(BatchTransport)).get, "https://x"),
+        TypeError,
+        "BatchTransport is for clients of httpx2, and this is a <class 'httpx.Request'>: import httpx2",
+    ),
+    (
+        wrong(awaited, httpx.AsyncClient(transport=swapped(AsyncBatchTransport)).get, "https://x"),
+        TypeError,
+        "AsyncBatchTransport is for clients of httpx2, and this is a <class 'httpx.Request'>: import httpx2",
+    ),
     (
         wrong(awaited, entered, httpx2.AsyncClient(transport=swapped(BatchTransport))),
         TypeError,

@@ -12,7 +12,7 @@ import httpx2
 
 from batchkit.settings import check_base_path, check_choice, check_seconds
 
-__all__ = ["Options", "Server", "check_transport", "only_for", "read_url", "shown"]
+__all__ = ["Options", "Server", "check_request", "check_transport", "only_for", "read_url", "shown"]
 
 logger = logging.getLogger("batchkit")
 
@@ -145,8 +145,16 @@ def check_transport(value: object, method: str, kind: str) -> None:
     """Raise TypeError where the value of ``transport`` is neither None nor an object with this method, an ``httpx2`` ``kind``."""
     if isinstance(value, type):
         raise TypeError(f"transport={value!r}: it is a class: give an instance of it")
+    if type(value).__module__.partition(".")[0] == "httpx":
+        raise TypeError(f"transport={value!r}: it is one of httpx, and this is for httpx2: give an httpx2.{kind}")
     if value is not None and not hasattr(value, method):
         raise TypeError(f"transport={value!r}: give what sends, an httpx2.{kind}, or None; the URL is url=")
+
+
+def check_request(transport: object, request: object) -> None:
+    """Raise TypeError where ``request`` is that of a client of httpx, which cannot read the responses of httpx2."""
+    if not isinstance(request, httpx2.Request):
+        raise TypeError(f"{type(transport).__name__} is for clients of httpx2, and this is a {type(request)!r}: import httpx2")
 
 
 class WrongClient(TypeError, AttributeError):

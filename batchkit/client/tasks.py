@@ -12,7 +12,7 @@ from anyio.lowlevel import current_token
 
 from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Conversation, Send, Wait, conversation, fail
-from batchkit.client.server import Options, Server, check_transport, only_for
+from batchkit.client.server import Options, Server, check_request, check_transport, only_for
 from batchkit.client.window import Gathering, Windows
 from batchkit.keywords import suggesting
 
@@ -96,6 +96,7 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""
+        check_request(self, request)
         action = action_of(request, self._server)
         outcome = None if action is None else await self._outcome(action)
         if isinstance(outcome, httpx2.Response):

@@ -11,7 +11,7 @@ import httpx2
 
 from batchkit.client.actions import Action, action_of
 from batchkit.client.conversation import Alone, Call, Chunk, Conversation, Send, Wait, conversation, fail
-from batchkit.client.server import Options, Server, check_transport, only_for
+from batchkit.client.server import Options, Server, check_request, check_transport, only_for
 from batchkit.client.window import Gathering, Windows
 from batchkit.keywords import suggesting
 
@@ -135,6 +135,7 @@ class BatchTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""
+        check_request(self, request)
         action = action_of(request, self._server)
         outcome = None if action is None else self._outcome(action)
         if isinstance(outcome, httpx2.Response):

@@ -137,6 +137,8 @@ class Limiter:
 
         ``BatchEndpoint(cost_hook=limiter)`` says so itself; a hook of yours that asks the limiter must.
         """
+        if isinstance(endpoint, type) or not hasattr(endpoint, "mount_to"):
+            raise TypeError(f"free: {endpoint!r}: give the BatchEndpoint itself")
         self.endpoints.append(endpoint)
 
     def unmet(self, entries: Sequence[Entry]) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Limit:
         if not callable(self.key):
             raise TypeError(f"{self.name}: key={self.key!r}: give a function of a request that returns a string")
         check_function(f"{self.name}: key", self.key, "the request")
-        if inspect.iscoroutinefunction(self.key):
+        if inspect.iscoroutinefunction(self.key) or inspect.iscoroutinefunction(type(self.key).__call__):
             raise TypeError(f"{self.name}: key={self.key!r}: it is async: give a function that returns the string at once")
         if self.methods is not None:
             methods = {method.upper() for method in strings(f"{self.name}: methods", self.methods)}

@@ -53,6 +53,8 @@ class LimitMiddleware:
         limiter_errors: str = "refuse",
         help: str | None = None,
     ) -> None:
+        if isinstance(app, type) or not callable(app):
+            raise TypeError(f"app={app!r}: give an ASGI app")
         if not isinstance(limiter, Limiter):
             raise TypeError(f"limiter={limiter!r}: give a Limiter")
         check_seconds("limiter_timeout", limiter_timeout)
@@ -126,7 +128,7 @@ class LimitMiddleware:
             if isinstance(entry.endpoint, BatchEndpoint) and not self._asked_by(entry.endpoint):
                 yield (
                     f"the batch endpoint at {entry.template} does not ask this limiter, so its actions are counted one by one as "
-                    "they run: give it cost_hook=limiter"
+                    "they run: give it cost_hook=limiter, or where its hook asks the limiter, say limiter.free(endpoint)"
                 )
 
     def _is_elsewhere(self, table: Table, entries: Sequence[Entry]) -> bool:
