@@ -57,7 +57,9 @@ def check_hook(name: str, hook: Callable[..., Any]) -> None:
         if type(given).__module__.startswith("fastapi."):
             raise TypeError(f"{name}={hook!r}: it is no dependency, and nobody fills in {given!r}: use a closure, or partial")
     first = [kind for argument, kind in getattr(called, "__annotations__", {}).items() if argument != "return"][:1]
-    if first and getattr(first[0], "__name__", first[0]) in ("Request", "HTTPConnection", "Scope"):
+    # What wraps another function has its annotations, and a partial gives an argument of its own.
+    own = not hasattr(called, "__wrapped__") and not isinstance(hook, functools.partial)
+    if own and first and getattr(first[0], "__name__", first[0]) in ("Request", "HTTPConnection", "Scope"):
         raise TypeError(f"{name}={hook!r}: it is called with the Batch, whose request is batch.request")
     if _yields(called):
         raise TypeError(f"{name}={hook!r}: {_YIELDS}")

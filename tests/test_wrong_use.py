@@ -1192,6 +1192,14 @@ def sometimes(batch: Batch) -> Any:
     return charge(batch)
 
 
+@functools.wraps(takes_a_request)
+async def gives_the_request(batch: Batch) -> None:
+    await takes_a_request(batch.request)
+
+
+async def of_request(request: Request | None, batch: Batch) -> None: ...
+
+
 @functools.wraps(charge)
 def wrapped(*args: Any) -> Any:
     return charge(*args)
@@ -1209,6 +1217,8 @@ async def gives_one_more(batch: Batch) -> None:
         charge,
         wrapped,
         gives_one_more,
+        gives_the_request,
+        partial(of_request, None),
         CallableHook(),
         CallableHook().__call__,
         partial(two_arguments, units=3),
