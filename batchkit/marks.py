@@ -49,6 +49,9 @@ _NOTHING = object()
 # By what cannot carry a mark itself, and for a bound method by its object and name: what came back instead.
 _copies: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
 
+# What functools.cache gives; any other object with __wrapped__ may be an app.
+CACHED = type(functools.cache(lambda: None))
+
 HANDLERS = ("get", "head", "post", "put", "patch", "delete")
 
 
@@ -189,11 +192,7 @@ def _attach(endpoint: Any, name: str, value: object) -> Any:
     if inspect.ismethod(endpoint):
         endpoint = _noted(endpoint, functools.partial(endpoint))
     elif not (
-        inspect.isfunction(endpoint)
-        or inspect.isclass(endpoint)
-        or isinstance(endpoint, functools.partial | MarkedApp)
-        # What functools.cache gives, or a decorator that is an object.
-        or hasattr(endpoint, "__wrapped__")
+        inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, CACHED | functools.partial | MarkedApp)
     ):
         try:
             check_app("app", endpoint)

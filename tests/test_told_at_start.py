@@ -912,3 +912,17 @@ async def test_what_is_called_like_a_function_is_marked_like_one() -> None:
 def test_what_may_be_another_unit(keywords: Any, says: str | None, caplog: pytest.LogCaptureFixture) -> None:
     BatchEndpoint(**keywords)
     assert caplog.messages == ([says] if says else [])
+
+
+@pytest.mark.anyio
+async def test_the_mark_of_an_app_that_wraps_a_function_is_for_one_place() -> None:
+    """As of any app, which may stand in several places: the mark is for what came back."""
+
+    class App:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await Response("ran")(scope, receive, send)
+
+    app = functools.update_wrapper(App(), fresh())
+    host = Starlette(routes=[Mount("/open", batchable(app)), Mount("/closed", app)])
+    results = await batch(BatchEndpoint().mount_to(host), action("/open/x"), action("/closed/x"))
+    assert [result["status_code"] for result in results] == [200, 400]
