@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable
+from contextvars import Context
 from functools import partial
 from types import SimpleNamespace
 from typing import TypeVar
@@ -60,6 +61,7 @@ class BatchEndpoint(Settings):
     ``cost_hook``: an async function of a ``Batch``, or an async context manager of it, called once before anything runs.
     ``plugins``: what watches batches and actions, see ``Plugin``.
     ``max_actions``: of one batch.
+    ``max_concurrency``: how many actions of one batch work at a time, in order; default: all.
     ``max_body_size``: of the whole POST, in bytes.
     ``max_result_size``: of one result, in bytes.
     ``action_timeout``: seconds until an action is answered 504.
@@ -165,7 +167,10 @@ class BatchEndpoint(Settings):
         lines = Lines(batch, media_type, send, self) if media_type else None
         resolver, guard = self._host_of(scope)
         resolver.resolve(batch, self._frame(scope, guard, in_lines=lines is not None))
-        async with lines or FREE, admit(batch, self), Dispatch(batch, self._around_actions, receive, self, lines) as running:
+        dispatch = Dispatch(
+            batch, self._around_actions, receive, self, Context() if guard is None else guard.context.copy(), lines
+        )
+        async with lines or FREE, admit(batch, self), dispatch as running:
             results = await collect(running)
             if lines is None:
                 content, fields = encode(results, self)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from time import perf_counter
 from types import TracebackType
 from typing import Self
 
-from anyio import Event, TaskHandle, create_task_group, move_on_after
+from anyio import CancelScope, Event, TaskHandle, create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit.errors import ActionTimedOut
+from batchkit.errors import ActionNotStarted, ActionTimedOut
 from batchkit.exchange import Exchange
+from batchkit.hooks import check_not_awaited
 from batchkit.model import ACTION_KEY, Action, Batch, Result
 from batchkit.settings import Settings
 
 logger = logging.getLogger("batchkit")
 
 __all__ = ["Dispatch", "collect", "enter"]
-
-# A cancel scope left open ends the task group around its task, and all its tasks. A second group around each action would
-# keep that from the others, for over half of what a trivial action costs: so a route has it for its first runs, and after a leak.
-TRUSTED_AFTER = 100
 
 
 async def enter(scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,8 +35,9 @@ async def enter(scope: Scope, receive: Receive, send: Send) -> None:
 class Dispatch:
     """The actions of one batch at work, each in a task of its own: the ``Conversation`` that their exchanges are part of.
 
-    As a context it starts every action that has no result yet, through ``app`` if there is one, and is left when all their
-    work has ended, background tasks included. ``tell`` is called with each action as it has its result, and must not wait.
+    As a context it starts every action that has no result yet, through ``app`` if there is one and in a copy of ``context``, and
+    is left when all their work has ended, background tasks included. ``tell`` is called with each action as it has its result,
+    and must not wait.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Dispatch:
         app: ASGIApp | None,
         receive: Receive,
         settings: Settings,
+        context: Context,
         tell: Callable[[Action], None] | None = None,
     ) -> None:
         self.batch = batch
@@ -55,19 +57,29 @@ class Dispatch:
         self.over = False
         self._receive = receive
         self._tell = tell
+        self._context = context
         self._tasks = create_task_group()
         self._reader: TaskHandle[None] | None = None
         self._gone: Event | None = None
-        self.exchanges = [Exchange(action, app or action.app, self) for action in batch.actions if action.app is not None]
-        self.pending = self.running = len(self.exchanges)
+        # To ask anyio for a scope takes longer than to make one of the same kind.
+        kind = type(CancelScope())
+        self.exchanges = [Exchange(action, app or action.app, self, kind()) for action in batch.actions if action.app is not None]
+        self.pending = len(self.exchanges)
+        self._most = settings.max_concurrency or self.pending
+        self._waiting = deque(self.exchanges)
+        self._working: set[Exchange] = set()
 
     async def __aenter__(self) -> Self:
         self._started = perf_counter()
         await self._tasks.__aenter__()
+        # As a server has one for each request: an anyio task costs ten times as much. On trio there are no others.
+        self._loop = asyncio.get_running_loop() if get_cancelled_exc_class() is asyncio.CancelledError else None
+        self._posted = copy_context()
         for exchange in self.exchanges:
-            conduct = exchange.action.conduct
-            trusted = conduct is None or conduct.clean >= TRUSTED_AFTER
-            exchange.task = self._tasks.create_task(exchange.run() if trusted else exchange.run_apart(), name="batchkit action")
+            exchange.action.batch_context = self._posted
+        self._begin()
+        if self._waiting:
+            self._watch()
         if self._tell is not None:
             for action in self.batch.actions:
                 if action.app is None:
@@ -78,18 +90,17 @@ class Dispatch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         self.leave()
+        if self._reader is not None:
+            self._reader.cancel()
+        # An answer that could not be sent is no affair of the actions, whose work goes on to its end.
+        cancelled = None if isinstance(error, Exception) else error
         try:
-            # An answer that could not be sent is no affair of the actions, whose work goes on to its end.
-            if isinstance(error, Exception):
+            if self._loop is not None and self._working:
+                cancelled = await self._settle(cancelled)
+            if cancelled is None:
                 await self._tasks.__aexit__(None, None, None)
                 return None
-            return await self._tasks.__aexit__(kind, error, traceback)
-        except BaseExceptionGroup:
-            # A cancel scope left open, and no telling by whom.
-            for exchange in self.exchanges:
-                if exchange.action.conduct is not None:
-                    exchange.action.conduct.clean = 0
-            raise
+            return await self._tasks.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
         finally:
             # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
             self.exchanges.clear()
@@ -102,27 +113,33 @@ class Dispatch:
         if self.pending == 0 and self.complete is not None:
             self.complete.set()
 
-    def ended(self) -> None:
-        """The work of an action has ended: nobody is left to ask for the disconnect after the last."""
-        self.running -= 1
-        if self.running == 0 and self._reader is not None:
-            self._reader.cancel()
+    def ended(self, exchange: Exchange) -> None:
+        """The work of ``exchange`` has ended, that after its result included."""
+        self._working.discard(exchange)
+        action = exchange.action
+        # A scope and its action refer to each other: let go here, not by the garbage collector.
+        action.scope = None
+        if action.on_end is not None:
+            try:
+                if (answer := action.on_end(action)) is not None:
+                    check_not_awaited("on_end", answer)
+            except Exception:
+                logger.exception("What the cost hook does at the end of data.actions[%d] failed", action.index)
+        if self._waiting:
+            self._begin()
 
     async def disconnected(self) -> None:
         """Wait until the client is gone or the batch is answered."""
-        if self._gone is None:
-            # One reader of the batch's receive, whoever asks; and none where nobody asks, as in most batches.
-            self._gone = Event()
-            if not self.over:
-                self._reader = self._tasks.start_soon(self._read_disconnect, name="batchkit disconnect")
         if not self.over:
-            await self._gone.wait()
+            await self._watch().wait()
 
     def leave(self) -> None:
-        """The client is gone, or answered: there is nobody left to work for."""
+        """The client is gone, or answered: there is nobody left to work for, and what has not begun does not begin."""
         self.over = True
         if self._gone is not None:
             self._gone.set()
+        while self._waiting:
+            self._drop(self._waiting[0], "Not started, as the client is gone; nothing of it ran")
 
     def log(self) -> None:
         """One line for the batch: what a handler does not show. No paths, no bodies: those are the access log's affair."""
@@ -153,31 +170,85 @@ class Dispatch:
         return b"server-timing", ", ".join(metrics).encode()
 
     def timeout(self, exchange: Exchange) -> float:
-        """The seconds that the action of ``exchange`` has."""
+        """The seconds that the action of ``exchange`` has, from the start of the batch."""
         return exchange.action.timeout or self.default_timeout
 
     async def wait(self) -> None:
-        """Wait until every action has a result, those included that get a 504 at their deadline."""
+        """Wait until every action has a result, those included that get a 504, or have not begun, at their deadline."""
         self.complete = Event()
+        self._find_lost()
         for timeout in sorted({self.timeout(exchange) for exchange in self.exchanges}):
             with move_on_after(self._started + timeout - perf_counter()):
                 await self.complete.wait()
                 break
             for exchange in self.exchanges:
                 if exchange.action.result is None and self.timeout(exchange) <= timeout:
-                    exchange.end(ActionTimedOut(f"No answer within {timeout:g} seconds; the outcome is unknown"))
+                    if exchange in self._waiting:
+                        self._drop(exchange, f"Not started within {timeout:g} seconds; nothing of it ran")
+                    else:
+                        exchange.end(ActionTimedOut(f"No answer within {timeout:g} seconds; the outcome is unknown"))
+
+    def _begin(self) -> None:
+        """Start what has a place, in the order of the actions."""
+        while self._waiting and len(self._working) < self._most:
+            exchange = self._waiting.popleft()
+            self._working.add(exchange)
+            if self._loop is None:
+                self._tasks.create_task(exchange.run_in_group(), context=self._context.copy(), name="batchkit action")
+            else:
+                exchange.task = self._context.run(self._loop.create_task, exchange.run(), name="batchkit action")
+                if self._most < len(self.exchanges):
+                    exchange.task.add_done_callback(self._find_lost)
+
+    def _drop(self, exchange: Exchange, reason: str) -> None:
+        self._waiting.remove(exchange)
+        exchange.end(ActionNotStarted(reason))
+        self.ended(exchange)
+
+    async def _settle(self, cancelled: BaseException | None) -> BaseException | None:
+        """Wait for asyncio's tasks, whoever cancels this one meanwhile and however often; the last such cancellation.
+
+        ``cancelled`` is what has ended the batch already, None where it is answered.
+        """
+        with CancelScope(shield=cancelled is not None) as waiting:
+            while self._working:
+                if cancelled is not None:
+                    for exchange in self._working:
+                        exchange.work.cancel()
+                try:
+                    await asyncio.wait([exchange.task for exchange in self._working if exchange.task is not None])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    waiting.shield = True
+                self._find_lost()
+        return cancelled
+
+    def _find_lost(self, _: object = None) -> None:
+        """End what was cancelled before its first step, and so cannot say that it has ended."""
+        for exchange in [each for each in self._working if each.task is not None and each.task.done()]:
+            exchange.lost()
+
+    def _watch(self) -> Event:
+        """What is set when the client is gone; the batch's receive has one reader, and none where nobody asks, as mostly."""
+        if self._gone is None:
+            self._gone = Event()
+            self._reader = self._tasks.create_task(self._read_disconnect(), context=self._posted, name="batchkit disconnect")
+        return self._gone
 
     async def _read_disconnect(self) -> None:
         try:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
+            message = await self._receive()
         except Exception:
             logger.warning("The server failed to tell whether the client is still there", exc_info=True)
+        else:
+            # A middleware may give the body again, and again, without ever waiting: it will not tell.
+            if message["type"] != "http.disconnect":
+                return
         self.leave()
 
 
 async def collect(running: Dispatch) -> list[Result]:
-    """One result per action, in order, as soon as each has one; at its deadline an action without one gets a 504."""
+    """One result per action, in order, as soon as each has one; at its deadline an action without one gets an error."""
     # Actions that wait for nothing are done after their first turn, and then there is no deadline to keep.
     await checkpoint()
     if running.pending:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 __all__ = [
     "ActionFailed",
+    "ActionNotStarted",
     "ActionTimedOut",
     "BatchError",
     "BatchTooLarge",
@@ -180,3 +181,9 @@ class ActionTimedOut(BatchError):
     """One action did not answer in time: a 504 result; whether it took effect is unknown (contract section 4)."""
 
     status_code = 504
+
+
+class ActionNotStarted(BatchError):
+    """One action had not begun at its deadline, or when the client left: a 503 result; it has no effect (contract section 4)."""
+
+    status_code = 503

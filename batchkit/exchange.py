@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Callable, Iterable
+from asyncio import CancelledError, Task
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-from anyio import TaskHandle, create_task_group
+from anyio import CancelScope, create_task_group, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Message
 
-from batchkit.cancellation import is_asked, is_real, take_back
 from batchkit.content import undo_coding
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
-from batchkit.hooks import check_not_awaited
 from batchkit.model import RUNNING, Action, Result
 
 __all__ = ["Exchange"]
@@ -41,8 +41,8 @@ class Conversation(Protocol):
     def completed(self, action: Action) -> None:
         """``action`` has got its result."""
 
-    def ended(self) -> None:
-        """The work of an action has ended, that after its result included."""
+    def ended(self, exchange: Exchange) -> None:
+        """The work of ``exchange`` has ended, that after its result included."""
 
     async def disconnected(self) -> None:
         """Wait until the client is gone or the batch is answered."""
@@ -52,13 +52,14 @@ class Conversation(Protocol):
 class Exchange:
     """The request that ``action`` is, from its scope to its result, in a conversation of several.
 
-    ``task`` is what runs it; the rest is the answer so far.
+    ``work`` is the cancel scope around its work, ``task`` the asyncio task that does it; the rest is the answer so far.
     """
 
     action: Action
     app: ASGIApp
     around: Conversation
-    task: TaskHandle[None] | None = None
+    work: CancelScope
+    task: Task[None] | None = None
     started: float = 0.0
     received: bool = False
     start: Start | None = None
@@ -70,37 +71,32 @@ class Exchange:
         action = self.action
         assert action.scope is not None
         RUNNING.set(action)
-        self.started = perf_counter()
         try:
-            await self.app(action.scope, self.receive, self.send)
-            if action.result is None:
-                raise RuntimeError("The application ended without completing its response")
+            # The batch may have been cancelled before this task's first step.
+            if not self.work.cancel_called:
+                self.started = perf_counter()
+                with self.work:
+                    await self.app(action.scope, self.receive, self.send)
+                    if action.result is None:
+                        raise RuntimeError("The application ended without completing its response")
         except BaseException as error:
-            if is_real(error):
-                raise
-            self._fail(error)
+            self._caught(error)
         finally:
-            if is_asked():
-                await take_back()
-            # A scope and its action refer to each other: let go here, not by the garbage collector.
-            action.scope = None
-            self.around.ended()
-            if action.on_end is not None:
-                self._tell_end(action.on_end)
+            self.around.ended(self)
 
-    async def run_apart(self) -> None:
-        """As ``run``, in a task and a group of its own below this one, whose end says whether a cancel scope was left open."""
-        conduct = self.action.conduct
-        assert conduct is not None
+    async def run_in_group(self) -> None:
+        """As ``run``, in a group of its own: on trio a nursery or scope that is left open ends the group around it."""
         try:
             async with create_task_group() as tasks:
                 tasks.start_soon(self.run)
-            conduct.clean += 1
         except BaseException as error:
-            if is_real(error):
-                raise
-            conduct.clean = 0
-            self._fail(error)
+            self._caught(error)
+
+    def lost(self) -> None:
+        """End as what never began: the task was cancelled before its first step, so that ``run`` cannot say so."""
+        if self.action.result is None and not self.work.cancel_called:
+            self._fail(CancelledError())
+        self.around.ended(self)
 
     async def receive(self) -> Message:
         """ASGI ``receive``: the whole body, then ``http.disconnect`` once there is nobody to answer."""
@@ -139,16 +135,21 @@ class Exchange:
 
     def end(self, error: BatchError) -> None:
         """Answer the action with ``error`` and stop its work."""
-        self._finish(Result.of_error(error, self.around.help, perf_counter() - self.started))
-        assert self.task is not None
-        self.task.cancel()
+        duration = perf_counter() - self.started if self.started else 0.0
+        self._finish(Result.of_error(error, self.around.help, duration))
+        self.work.cancel()
 
-    def _tell_end(self, on_end: Callable[[Action], object]) -> None:
-        try:
-            if (answer := on_end(self.action)) is not None:
-                check_not_awaited("on_end", answer)
-        except Exception:
-            logger.exception("What the cost hook does at the end of data.actions[%d] failed", self.action.index)
+    def _caught(self, error: BaseException) -> None:
+        """Make ``error``, which the work ended with, the action's result, unless somebody asked for its end."""
+        cancelled = isinstance(error, get_cancelled_exc_class())
+        # A cancellation that no scope around it asked for is one that the handler met elsewhere, in a cancelled future say.
+        if not (cancelled and (self.work.cancel_called or current_effective_deadline() == -math.inf)):
+            self._fail(error)
+        if _is_interrupt(error):
+            if self.task is not None:
+                # It ends the loop. Nobody asks this task for it again, and asyncio would log that.
+                self.task.add_done_callback(Task.exception)
+            raise error
 
     def _fail(self, error: BaseException) -> None:
         # The answer of the host, if it is complete, stands: Starlette raises again after its own 500.
@@ -194,3 +195,10 @@ class Exchange:
         self.action.result = result
         self.chunks = None
         self.around.completed(self.action)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` ends the process, or the coroutine; a handler's SystemExit does not."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_interrupt, error.exceptions))
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import Context, copy_context
 from typing import Any
 
 from starlette.routing import Router
@@ -20,8 +21,9 @@ class Guard:
     """Stands innermost of all the middleware of ``router``'s app: an action that one of them changed is answered 400 here.
 
     An unchanged one goes to the very route that it was resolved to, without a second look at the routing table.
-    ``state`` is the app's lifespan state, which passes here too, and ``started`` is called then. A ``cost_hook`` that is a
-    context itself, besides giving one for each batch, is entered for the life of the app.
+    ``state`` is the app's lifespan state, which passes here too, ``context`` the one that the lifespan runs in, empty where there
+    is none; ``started`` is called then. A ``cost_hook`` that is a context itself, besides giving one for each batch, is entered
+    for the life of the app.
     """
 
     def __init__(self, router: Router, help: str | None, started: Callable[[], None], cost_hook: object) -> None:
@@ -33,10 +35,12 @@ class Guard:
         self.started = started
         self.life = cost_hook if isinstance(cost_hook, AbstractAsyncContextManager) else nullcontext()
         self.state: Mapping[str, Any] = {}
+        self.context = Context()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             self.state = scope.get("state", {})
+            self.context = copy_context()
 
             async def tell(message: Message) -> None:
                 if message["type"] == "lifespan.startup.complete":

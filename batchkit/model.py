@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +59,6 @@ class Origin(Struct, frozen=True, eq=False):
     host: bytes | None
 
 
-class Conduct(Struct, eq=False):
-    """How often in a row the work of a route has left its task as it found it, with no anyio cancel scope open."""
-
-    clean: int = 0
-
-
 @dataclass(eq=False, slots=True)
 class Action:
     """One entry of a batch, from its input to its result (contract section 2).
@@ -79,10 +73,13 @@ class Action:
     are given back one by one (contract section 3); it must not wait. An action that does not run never ends: see ``runs``.
     ``charged_by`` are the limiters that have charged it, so that their middleware need not.
 
+    ``batch_context`` is for plugins: the context variables of the batch's POST as its actions began. An action itself starts
+    without them, as it would alone; its plugin carries over what it should have, ``tenant.set(action.batch_context[tenant])``.
+
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
     within ``timeout`` seconds; ``origin`` is what must still hold at the host's router, ``taken`` the route that takes it
-    there and what that adds to the scope, ``passed`` whether it has come there; ``conduct`` is that of its route.
+    there and what that adds to the scope, ``passed`` whether it has come there.
     """
 
     index: int
@@ -103,9 +100,9 @@ class Action:
     origin: Origin | None = None
     taken: tuple[BaseRoute, Scope] | None = None
     passed: bool = False
-    conduct: Conduct | None = None
     on_end: Callable[[Action], None] | None = None
     charged_by: tuple[object, ...] = ()
+    batch_context: Context | None = None
 
     def refuse(self, error: BatchError, help: str | None) -> None:
         """Give the action its result before anything runs."""

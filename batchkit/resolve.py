@@ -106,7 +106,7 @@ class Resolver:
     def _permit(self, action: Action, found: Found) -> Mark:
         if found.entry is None:
             raise self._refused(action, "no route matches")
-        action.route, action.conduct = found.entry.template, found.entry.conduct
+        action.route = found.entry.template
         verdict = found.entry.verdicts.get(action.method) or found.entry.verdict(action.method)
         if verdict.mark is None:
             raise self._refused(action, verdict.reason)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Scope
 
 from batchkit.marks import Mark, MarkedApp, read_mark
 from batchkit.matching import FULL, PARTIAL, first_segment, matcher, matches_by_path, route_path
-from batchkit.model import METHODS, Conduct
+from batchkit.model import METHODS
 from batchkit.settings import Settings
 
 __all__ = ["Entry", "Found", "Table", "find", "routed"]
@@ -54,7 +54,6 @@ class Entry:
         segment = first_segment(getattr(route, "path", "")) if matches_by_path(route) else None
         self.segment = segment if segment is not None and "{" not in segment else None
         self.verdicts: dict[str, Verdict] = {}
-        self.conduct = Conduct()
 
     def of_actions(self) -> list[str]:
         """Those of its methods that an action can have."""

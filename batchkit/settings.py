@@ -90,6 +90,7 @@ class Settings:
     cost_hook: CostHook | None = None
     plugins: Sequence[Plugin] = ()
     max_actions: int = 10
+    max_concurrency: int | None = None
     max_body_size: int = 2**20
     max_result_size: int = 2**20
     action_timeout: float = 30.0
@@ -127,10 +128,12 @@ class Settings:
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        for name in ("max_actions", "max_body_size", "max_result_size"):
+        for name in ("max_actions", "max_concurrency", "max_body_size", "max_result_size"):
             value = getattr(self, name)
+            if value is None and name == "max_concurrency":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: give a whole number, at least 1")
+                raise ValueError(f"{name}={value!r}: give a whole number, at least 1{', or None' * (name == 'max_concurrency')}")
         for name in ("action_timeout", "limiter_timeout"):
             check_seconds(name, getattr(self, name))
         # What is another unit somewhere else.

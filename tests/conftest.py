@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -23,12 +22,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """The event loop that the test runs on."""
     backend: str = request.param
     return backend
-
-
-@pytest.fixture(params=[0, math.inf], ids=["trusted", "watched"])
-def conduct(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Actions run in their task itself, as those of a route that has proved itself, or in one more group around each."""
-    monkeypatch.setattr("batchkit.dispatch.TRUSTED_AFTER", request.param)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from starlette.types import Message
 from batchkit import BatchEndpoint, batchable
 from tests.batches import JSON, action, batch, envelope
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("conduct")]
+pytestmark = pytest.mark.anyio
 
 
 class Pass(BaseHTTPMiddleware):

@@ -24,7 +24,7 @@ from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchabl
 from tests.asgi import lifespan, request
 from tests.batches import JSON, action, batch, envelope, post
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("conduct")]
+pytestmark = pytest.mark.anyio
 
 
 def hosting(*routes: BaseRoute, middleware: Any = (), lifespan: Any = None, **settings: Any) -> Starlette:
@@ -324,6 +324,7 @@ async def test_a_result_over_the_cap_is_502_while_it_is_received() -> None:
     assert stopped == [True]
 
 
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")  # Starlette leaves it to the garbage collector.
 async def test_an_endless_stream_of_empty_chunks_meets_its_deadline() -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:

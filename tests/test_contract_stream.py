@@ -664,7 +664,6 @@ def test_nothing_is_logged_of_a_client_that_leaves(capfd: pytest.CaptureFixture[
 # What breaks off
 
 
-@pytest.mark.usefixtures("conduct")
 async def test_a_real_cancellation_goes_through_and_breaks_the_stream_off() -> None:
     """“A stream that ends before every index has come was broken off: what is missing has an unknown outcome.”"""
     gates = Gates(2)
@@ -676,32 +675,6 @@ async def test_a_real_cancellation_goes_through_and_breaks_the_stream_off() -> N
         tasks.cancel_scope.cancel()
     assert sorted(gates.ended) == [0, 1]
     assert client.indices == [0]
-    assert not client.complete
-
-
-async def test_an_action_that_ends_the_batch_breaks_the_stream_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that leaves an anyio cancel scope open, as the README has it; what is there by then is sent."""
-    monkeypatch.setattr("batchkit.dispatch.TRUSTED_AFTER", 0)
-    gates = Gates(2)
-    gates.open(0)
-
-    async def leaks(request: Request) -> Response:
-        await gate.wait()
-        anyio.CancelScope().__enter__()
-        return Response()
-
-    gate = anyio.Event()
-    client = Client(*gates.actions, action("/leaks"))
-
-    async def call() -> None:
-        with pytest.raises(BaseException):  # noqa: B017, PT011
-            await client.call(hosting(gates.route, Route("/leaks", leaks)))
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(call)
-        await client.until(lambda: len(client.sent) == 2)
-        gate.set()
-    assert client.indices in ([0], [0, 2])
     assert not client.complete
 
 

@@ -51,7 +51,7 @@ LAYERS = [
     ["routes"],
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
-    ["cancellation", "content", "marks", "matching", "path"],
+    ["content", "marks", "matching", "path"],
     ["hooks", "keywords", "model", "schema", "vocabulary"],
     ["errors", "installation"],
 ]

@@ -29,8 +29,8 @@ __all__ = ["OpenTelemetry"]
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 ACTIONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 50, 100)
 
-# When the results of the batch that is at work were there, by the clock of perf_counter.
-_ends: ContextVar[list[float]] = ContextVar("batchkit.contrib.opentelemetry")
+# Of the batch that is at work: the context of its span, and when its results were there, by the clock of perf_counter.
+_batch: ContextVar[tuple[context.Context, list[float]]] = ContextVar("batchkit.contrib.opentelemetry")
 
 
 @suggesting
@@ -75,7 +75,7 @@ class OpenTelemetry:
         start, started = time_ns(), perf_counter()
         span, around = self._start(batch, start)
         ends: list[float] = []
-        token, ends_token = context.attach(around), _ends.set(ends)
+        token, batch_token = context.attach(around), _batch.set((around, ends))
         try:
             yield
         except Exception as error:
@@ -85,7 +85,7 @@ class OpenTelemetry:
         else:
             span.set_attribute(STATUS, 200)
         finally:
-            _ends.reset(ends_token)
+            _batch.reset(batch_token)
             context.detach(token)
             duration = max(ends, default=perf_counter()) - started
             span.end(start + int(duration * 1e9))
@@ -114,24 +114,27 @@ class OpenTelemetry:
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
             action = current_action(scope)
             assert action is not None
+            assert action.batch_context is not None
+            # An action begins without the context of its batch, which failed where it has none.
+            around, ends = action.batch_context.get(_batch, (None, []))
             started = perf_counter()
             # Where nobody traces, an action costs next to nothing.
-            traced = trace.get_current_span().get_span_context().is_valid
+            traced = around is not None and trace.get_current_span(around).get_span_context().is_valid
             try:
-                with self._span(action, scope) if traced else nullcontext():
+                with self._span(action, scope, around) if traced else nullcontext():
                     await app(scope, receive, send)
             finally:
-                _ends.get([]).append(started + action.result.duration if action.result is not None else perf_counter())
+                ends.append(started + action.result.duration if action.result is not None else perf_counter())
 
         return watched
 
     @contextmanager
-    def _span(self, action: Action, scope: Scope) -> Iterator[None]:
+    def _span(self, action: Action, scope: Scope, around: context.Context | None) -> Iterator[None]:
         start, started = time_ns(), perf_counter()
         attributes = {**_attributes(action), "url.path": action.path, "batchkit.action.index": action.index}
         name = action.method if action.route is None else f"{action.method} {action.route}"
-        span = self._tracer.start_span(name, attributes=attributes, start_time=start)
-        token = context.attach(trace.set_span_in_context(span))
+        span = self._tracer.start_span(name, around, attributes=attributes, start_time=start)
+        token = context.attach(trace.set_span_in_context(span, around))
         scope["headers"] = _retraced(scope["headers"])
         failure: str | None = None
         try:
