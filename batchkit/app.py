@@ -167,9 +167,8 @@ class BatchEndpoint(Settings):
         lines = Lines(batch, media_type, send, self) if media_type else None
         resolver, guard = self._host_of(scope)
         resolver.resolve(batch, self._frame(scope, guard, in_lines=lines is not None))
-        dispatch = Dispatch(
-            batch, self._around_actions, receive, self, Context() if guard is None else guard.context.copy(), lines
-        )
+        context = Context() if guard is None else guard.context.copy()
+        dispatch = Dispatch(batch, self._around_actions, receive, self, context, lines)
         async with lines or FREE, admit(batch, self), dispatch as running:
             results = await collect(running)
             if lines is None:
