@@ -254,6 +254,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (wrong(BatchEndpoint, allow=["/x"], host=FastAPI()), ValueError, "allow=['/x']: it is for a host= whose routes"),
     (wrong(BatchEndpoint, max_actions=0), ValueError, "max_actions=0: give a whole number, at least 1"),
     (wrong(BatchEndpoint, max_actions=True), ValueError, "max_actions=True: give a whole number"),
+    (wrong(BatchEndpoint, max_concurrency=0), ValueError, "max_concurrency=0: give a whole number, at least 1, or None"),
+    (wrong(BatchEndpoint, max_concurrency=2.5), ValueError, "max_concurrency=2.5: give a whole number, at least 1, or None"),
     (wrong(BatchEndpoint, max_body_size="1 MiB"), ValueError, "max_body_size='1 MiB': give a whole number"),
     (wrong(BatchEndpoint, max_result_size=1.5), ValueError, "max_result_size=1.5: give a whole number"),
     (wrong(BatchEndpoint, action_timeout=0), ValueError, "action_timeout=0: give a number of seconds above 0"),
