@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeGuard
 
 from anyio import CancelScope, Event, TaskHandle, create_task_group, get_cancelled_exc_class, move_on_after
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -58,8 +59,8 @@ class Dispatch:
         self._receive = receive
         self._tell = tell
         self._context = context
-        self._tasks = create_task_group()
-        self._reader: TaskHandle[None] | None = None
+        self._tasks: TaskGroup | None = None
+        self._reader: asyncio.Task[None] | TaskHandle[None] | None = None
         self._gone: Event | None = None
         # To ask anyio for a scope takes longer than to make one of the same kind.
         kind = type(CancelScope())
@@ -71,9 +72,10 @@ class Dispatch:
 
     async def __aenter__(self) -> Self:
         self._started = perf_counter()
-        await self._tasks.__aenter__()
-        # As a server has one for each request: an anyio task costs ten times as much. On trio there are no others.
-        self._loop = asyncio.get_running_loop() if get_cancelled_exc_class() is asyncio.CancelledError else None
+        # asyncio's own tasks, as a server has one for each request, cost a tenth of anyio's. trio has none outside of a group.
+        if get_cancelled_exc_class() is not asyncio.CancelledError:
+            self._tasks = create_task_group()
+            await self._tasks.__aenter__()
         self._posted = copy_context()
         for exchange in self.exchanges:
             exchange.action.batch_context = self._posted
@@ -95,12 +97,13 @@ class Dispatch:
         # An answer that could not be sent is no affair of the actions, whose work goes on to its end.
         cancelled = None if isinstance(error, Exception) else error
         try:
-            if self._loop is not None and self._working:
-                cancelled = await self._settle(cancelled)
+            if self._tasks is None:
+                await self._settle(cancelled)
+                return None
             if cancelled is None:
                 await self._tasks.__aexit__(None, None, None)
                 return None
-            return await self._tasks.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
+            return await self._tasks.__aexit__(kind, error, traceback)
         finally:
             # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
             self.exchanges.clear()
@@ -117,8 +120,8 @@ class Dispatch:
         """The work of ``exchange`` has ended, that after its result included."""
         self._working.discard(exchange)
         action = exchange.action
-        # A scope and its action refer to each other: let go here, not by the garbage collector.
-        action.scope = None
+        # A scope and its action refer to each other, and so do an exchange and its task. The garbage collector is dear.
+        action.scope = exchange.task = None
         if action.on_end is not None:
             try:
                 if (answer := action.on_end(action)) is not None:
@@ -193,35 +196,44 @@ class Dispatch:
         while self._waiting and len(self._working) < self._most:
             exchange = self._waiting.popleft()
             self._working.add(exchange)
-            if self._loop is None:
-                self._tasks.create_task(exchange.run_in_group(), context=self._context.copy(), name="batchkit action")
-            else:
-                exchange.task = self._context.run(self._loop.create_task, exchange.run(), name="batchkit action")
+            work = exchange.run() if self._tasks is None else exchange.run_in_group()
+            task = self._start(work, self._context, "batchkit action")
+            if isinstance(task, asyncio.Task):
+                exchange.task = task
                 if self._most < len(self.exchanges):
-                    exchange.task.add_done_callback(self._find_lost)
+                    task.add_done_callback(self._find_lost)
+
+    def _start(self, work: Coroutine[Any, Any, None], context: Context, name: str) -> asyncio.Task[None] | TaskHandle[None]:
+        if self._tasks is not None:
+            return self._tasks.create_task(work, context=context, name=name)
+        # A task takes a copy of the context that it is created in.
+        return context.run(asyncio.create_task, work, name=name)
 
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self._waiting.remove(exchange)
         exchange.end(ActionNotStarted(reason))
         self.ended(exchange)
 
-    async def _settle(self, cancelled: BaseException | None) -> BaseException | None:
-        """Wait for asyncio's tasks, whoever cancels this one meanwhile and however often; the last such cancellation.
+    async def _settle(self, cancelled: BaseException | None) -> None:
+        """Wait for asyncio's tasks, whoever cancels this one meanwhile and however often: then raise the last such cancellation.
 
         ``cancelled`` is what has ended the batch already, None where it is answered.
         """
-        with CancelScope(shield=cancelled is not None) as waiting:
-            while self._working:
-                if cancelled is not None:
-                    for exchange in self._working:
-                        exchange.work.cancel()
-                try:
-                    await asyncio.wait([exchange.task for exchange in self._working if exchange.task is not None])
-                except asyncio.CancelledError as error:
-                    cancelled = error
-                    waiting.shield = True
-                self._find_lost()
-        return cancelled
+        again = None
+        if self._working or self._reader is not None:
+            with CancelScope(shield=cancelled is not None) as waiting:
+                while left := [task for task in (self._reader, *[each.task for each in self._working]) if _is_running(task)]:
+                    if cancelled is not None:
+                        for exchange in self._working:
+                            exchange.work.cancel()
+                    try:
+                        await asyncio.wait(left)
+                    except asyncio.CancelledError as error:
+                        again = cancelled = error
+                        waiting.shield = True
+            self._find_lost()
+        if again is not None:
+            raise again
 
     def _find_lost(self, _: object = None) -> None:
         """End what was cancelled before its first step, and so cannot say that it has ended."""
@@ -232,7 +244,7 @@ class Dispatch:
         """What is set when the client is gone; the batch's receive has one reader, and none where nobody asks, as mostly."""
         if self._gone is None:
             self._gone = Event()
-            self._reader = self._tasks.create_task(self._read_disconnect(), context=self._posted, name="batchkit disconnect")
+            self._reader = self._start(self._read_disconnect(), self._posted, "batchkit disconnect")
         return self._gone
 
     async def _read_disconnect(self) -> None:
@@ -245,6 +257,10 @@ class Dispatch:
             if message["type"] != "http.disconnect":
                 return
         self.leave()
+
+
+def _is_running(task: object) -> TypeGuard[asyncio.Task[None]]:
+    return isinstance(task, asyncio.Task) and not task.done()
 
 
 async def collect(running: Dispatch) -> list[Result]:
