@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
 
 from tests.browser import CHROMIUM, browsing
@@ -15,6 +16,10 @@ from tests.nodes import find_node
 from tests.postgres import PostgresServer, serving_postgres
 from tests.redises import RedisServer, serving_redis
 from tests.trackers import Tracker, serving_tracker
+
+# What a property is held to does not depend on how fast the machine is, nor on the run.
+settings.register_profile("tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

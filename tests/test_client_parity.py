@@ -17,7 +17,7 @@ import anyio
 import httpx2
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -132,6 +132,8 @@ BODIES: list[dict[str, Any]] = [
     {"content": b'{"data":{}}', "headers": {"content-type": "application/json; charset=utf-8"}},
     {"content": b'{"data":{"a":"\xff"}}', "headers": {"content-type": "application/json"}},
     {"data": {"a": "1"}},
+    # Without a boundary in its content-type httpx2 makes a random one.
+    {"files": {"a": ("a.txt", b"1")}},
     {"files": {"a": ("a.txt", b"1")}, "headers": {"content-type": "multipart/form-data; boundary=x"}},
 ]
 FIELDS: list[dict[str, str]] = [
@@ -153,12 +155,16 @@ bodies = st.sampled_from(BODIES) | st.fixed_dictionaries({"json": st.fixed_dicti
 Drawn = tuple[str, str, dict[str, Any]]
 
 
+def with_field(keywords: dict[str, Any], field: dict[str, str]) -> dict[str, Any]:
+    return keywords | {"headers": keywords.get("headers", {}) | field}
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> Drawn:
     method = draw(st.sampled_from([*METHODS, "OPTIONS"]))
-    keywords: dict[str, Any] = {**draw(bodies if method in ("POST", "PUT", "PATCH") else st.just({}) | bodies)}
+    keywords = draw(bodies if method in ("POST", "PUT", "PATCH") else st.just({}) | bodies)
     if draw(st.sampled_from([False] * 4 + [True])):
-        keywords["headers"] = keywords.get("headers", {}) | draw(st.sampled_from(FIELDS))
+        keywords = with_field(keywords, draw(st.sampled_from(FIELDS)))
     path = draw(paths)
     if draw(st.booleans()):
         return method, path + draw(raw_queries), keywords
@@ -179,14 +185,17 @@ ordinary: st.SearchStrategy[Drawn] = st.builds(
     st.dictionaries(texts, values, max_size=3),
 )
 many = given(st.builds(list.__add__, st.lists(ordinary, min_size=6, max_size=10), st.lists(requests(), max_size=6)))
-# Not shrunk: that takes minutes with a server.
-thorough = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+# Seldom drawn: uploads with each field, also one that takes the place of their own content-type, and the boundary with it.
+uploads = example([("POST", f"{BASE}/json/1", with_field(body, field)) for body in BODIES[-2:] for field in [{}, *FIELDS]])
+# Not shrunk: that takes minutes with a server. Seeded below, so that each way has examples of its own, and always the same ones.
+thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 # In seconds: all of them share the window, however busy the machine is.
 WINDOW = 0.1
 travelled: Counter[str] = Counter()
 
 
 def build(client: httpx2.Client | httpx2.AsyncClient, drawn: list[Drawn], url: str) -> list[httpx2.Request]:
+    """Once for both ways, as a boundary may be random; sent alone first, so that the transport cannot change what is."""
     return [client.build_request(method, url + path, **keywords) for method, path, keywords in drawn]
 
 
@@ -224,18 +233,22 @@ def test_tasks_are_answered_as_without_the_transport(server: Served, backend: st
             httpx2.AsyncClient(transport=transport, timeout=60) as client,
             httpx2.AsyncClient(timeout=60, verify=TLS) as plain,
         ):
+            sent = build(plain, drawn, server.url)
+            alone = [await plain.send(request) for request in sent]
             answers: dict[int, httpx2.Response] = {}
 
             async def send(index: int, request: httpx2.Request) -> None:
                 answers[index] = await client.send(request)
 
             async with anyio.create_task_group() as tasks:
-                for index, request in enumerate(build(client, drawn, server.url)):
+                for index, request in enumerate(sent):
                     tasks.start_soon(send, index, request)
-            for index, request in enumerate(build(plain, drawn, server.url)):
-                check(request, answers[index], await plain.send(request), lines=stream)
+            for index, request in enumerate(sent):
+                check(request, answers[index], alone[index], lines=stream)
 
     @thorough
+    @seed(f"{server.dialect} {backend} {stream}")
+    @uploads
     @many
     def run(drawn: list[Drawn]) -> None:
         anyio.run(compare, drawn, backend=backend)
@@ -248,16 +261,20 @@ def test_tasks_are_answered_as_without_the_transport(server: Served, backend: st
 @pytest.mark.parametrize("stream", [True, False])
 def test_threads_are_answered_as_without_the_transport(server: Served, stream: bool) -> None:
     @thorough
+    @seed(f"{server.dialect} {stream}")
+    @uploads
     @many
     def run(drawn: list[Drawn]) -> None:
         transport = BatchTransport(
             httpx2.HTTPTransport(verify=TLS), url=server.batch(), dialect=server.dialect, window=WINDOW, stream=stream
         )
         with httpx2.Client(transport=transport, timeout=60) as client, httpx2.Client(timeout=60, verify=TLS) as plain:
+            sent = build(plain, drawn, server.url)
+            alone = [plain.send(request) for request in sent]
             with ThreadPoolExecutor(len(drawn)) as threads:
-                answers = list(threads.map(client.send, build(client, drawn, server.url)))
-            for request, through in zip(build(plain, drawn, server.url), answers, strict=True):
-                check(request, through, plain.send(request), lines=stream)
+                answers = threads.map(client.send, sent)
+                for request, through, expected in zip(sent, answers, alone, strict=True):
+                    check(request, through, expected, lines=stream)
 
     travelled.clear()
     run()

@@ -141,7 +141,7 @@ def sane(result: dict[str, Any]) -> bool:
     return bool(200 <= status < 500)
 
 
-made_up = settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+made_up = settings(max_examples=20, suppress_health_check=list(HealthCheck))
 
 
 @given(actions())

@@ -337,7 +337,7 @@ made_up = schemathesis.openapi.from_asgi("/openapi.json", fastapi_host())
 
 
 @made_up.include(path="/api/batch").parametrize()
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 def test_what_schemathesis_makes_up_from_it_is_answered_as_described(case: schemathesis.Case[Any]) -> None:
     # A bad action is refused in its own place, and not with the batch.
     case.call_and_validate(excluded_checks=[negative_data_rejection])

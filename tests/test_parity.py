@@ -26,7 +26,7 @@ from urllib.parse import quote, urlencode
 import anyio
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError, BaseUser, SimpleUser
@@ -960,7 +960,7 @@ def check(case: Case, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(deadline=None, max_examples=120, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(case=cases())
 def test_an_action_in_a_batch_is_exactly_the_request_it_would_have_been_alone(backend: str, case: Case) -> None:
     check(case, backend)
@@ -1079,7 +1079,7 @@ async def posted(app: ASGIApp, texts: list[str]) -> tuple[list[bytes], list[byte
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(deadline=None, max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(actions=crowds)
 def test_an_action_has_the_result_that_it_has_in_a_batch_of_its_own_whatever_its_neighbours(
     backend: str, actions: list[tuple[str, int]]

@@ -81,7 +81,7 @@ def scanned(routes: list[BaseRoute], scope: dict[str, Any]) -> tuple[Match, Base
 
 
 @given(st.lists(routes, max_size=8), requested, st.sampled_from(["GET", "POST", "DELETE"]), st.sampled_from(["", "/a", "/a/b"]))
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_the_index_is_equal_to_the_plain_scan(table: list[BaseRoute], path: str, method: str, root_path: str) -> None:
     scope = {
         "type": "http",

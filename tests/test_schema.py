@@ -51,7 +51,7 @@ def outcome(action: Any) -> bool:
 
 
 @given(actions)
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=600)
 @example({"relative_path": "/x", "method": "get", "options": {"limit": 1.0}})
 @example({"relative_path": "/x", "method": "get\n"})
 @example({"relative_path": "x" * 2001, "method": "get"})
@@ -71,7 +71,7 @@ envelopes = values | st.fixed_dictionaries(
 
 
 @given(envelopes)
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 @example({"data": {"actions": []}})
 def test_schema_and_types_agree_on_every_envelope(envelope: Any) -> None:
     messages: list[str] = []
