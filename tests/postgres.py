@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+
+from tests.servers import free_port
 
 
 def binaries() -> Path | None:
@@ -31,8 +32,7 @@ class PostgresServer:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+        self.port = free_port()
         self.databases = 0
         if os.geteuid() == 0:
             shutil.chown(directory, "postgres", "postgres")

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.servers import free_port
+
 BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
@@ -20,8 +22,7 @@ class RedisServer:
 
     def __init__(self, *options: str) -> None:
         self.options = options
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 
@@ -30,10 +31,13 @@ class RedisServer:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self.options]
         self.process = subprocess.Popen([BINARY, *options], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
+        told = []
         for line in self.process.stdout:
             if "Ready to accept connections" in line:
                 return
-        raise RuntimeError("redis-server did not start")
+            told.append(line)
+        self.process.communicate()
+        raise RuntimeError(f"redis-server did not start: {''.join(told)}")
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from random import SystemRandom
 from threading import Thread
 
 import httpx2
@@ -13,6 +14,21 @@ from starlette.types import ASGIApp
 
 # For clients, as verify=: to make one reads the certificates of all authorities, which takes longer than many a test.
 TLS = httpx2.create_ssl_context()
+
+
+def free_port() -> int:
+    """A free port on loopback, for a server that binds it itself, perhaps more than once.
+
+    Below those that systems give to connections: one of these may be somebody else's by the time that the server binds it, or
+    starts again. So is the one 10,000 above, which a Redis in a cluster takes as well.
+    """
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", SystemRandom().randrange(11_000, 21_000))) as listener:
+                port: int = listener.getsockname()[1]
+                return port
+        except OSError:
+            continue
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from example_app import demo_data
 from example_app.app import create_app
 from example_app.demo_data import OTHER_TOKEN, TOKEN
 from tests.redises import RedisServer
-from tests.servers import TLS, serving
+from tests.servers import TLS, free_port, serving
 from tests.trackers import official_client
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ def serving_api(app: ASGIApp) -> Iterator[str]:
 def plain_client(url: str, **headers: str) -> Iterator[httpx2.Client]:
     """A client for requests of their own."""
     fields = {"authorization": f"Bearer {TOKEN}", **headers}
-    with httpx2.Client(base_url=url, headers=fields, trust_env=False, verify=TLS) as client:
+    with httpx2.Client(base_url=url, headers=fields, trust_env=False, verify=TLS, timeout=60) as client:
         yield client
 
 
@@ -494,12 +494,6 @@ def test_the_demo_fails_where_a_status_is_not_the_expected_one(
     monkeypatch.setattr(sys, "argv", ["example_app", "--demo"])
     assert command_line.main() == 1
     assert " 1  get  /users/me                       200 " in capsys.readouterr().out
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def test_the_printed_curl_line_works_as_pasted_and_ctrl_c_ends_the_server_quietly(tmp_path: Path) -> None:

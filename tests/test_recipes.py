@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -38,6 +34,7 @@ from batchkit.settings import CostHook
 from batchkit.testing import CostHookError, check_cost_hook
 from tests.asgi import Answer
 from tests.batches import action, envelope, post
+from tests.redises import RedisServer
 
 pytestmark = pytest.mark.anyio
 
@@ -126,24 +123,9 @@ async def test_the_check_sees_what_limits_burns(make: Callable[[], CostHook]) ->
 # limits on Redis
 
 
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A redis-server of our own on loopback. Without one these tests are skipped, but never in CI."""
-    program = shutil.which("redis-server")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server is missing: apt-get install redis-server")
-        pytest.skip("redis-server is missing: apt-get install redis-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path_factory.mktemp("redis"))]
-    with subprocess.Popen([program, *options], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            assert any("Ready to accept connections" in line for line in server.stdout), "redis-server did not start"
-            yield f"async+redis://127.0.0.1:{port}"
-        finally:
-            server.terminate()
+@pytest.fixture
+def redis_url(redis: RedisServer) -> str:
+    return f"async+{redis.url}"
 
 
 @asyncio_only

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.batches import action, envelope
-from tests.servers import TLS, asking_for_lines, read_until
+from tests.servers import TLS, asking_for_lines, free_port, read_until
 
 SERVERS = {
     "uvicorn, h11": ["uvicorn", "--http", "h11", "--port", "{port}", "tests.served:app"],
@@ -22,12 +22,6 @@ SERVERS = {
     "hypercorn, trio": ["hypercorn", "-k", "trio", "-b", "127.0.0.1:{port}", "tests.served:app"],
     "granian": ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}", "tests.served:app"],
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module", params=SERVERS)
