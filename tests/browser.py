@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -26,6 +26,8 @@ FLAGS = [
 def browsing() -> Iterator[Browser]:
     """A headless browser, closed in the end."""
     assert CHROMIUM is not None
+    # As long as all else of Playwright's waits, in milliseconds, instead of 5 seconds: what is expected comes, if late.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:

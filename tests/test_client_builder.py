@@ -58,7 +58,7 @@ def test_without_an_event_loop_too(server: Recorded) -> None:
         batch = client.batch()
         fill(batch)
         check(batch.send_sync(), server)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 async def test_more_than_max_actions_are_split(server: Recorded) -> None:

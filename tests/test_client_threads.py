@@ -72,7 +72,7 @@ def test_a_batch_needs_no_thread_of_its_own(server: Recorded) -> None:
     with client_of(server, 3) as client:
         before = threading.active_count()
         at_once(client, *tasks(1, 2, 3))
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
 
 
 def test_a_connection_is_used_again(server: Recorded) -> None:

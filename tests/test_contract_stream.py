@@ -623,7 +623,7 @@ def test_a_socket_that_is_not_read_holds_the_results_and_nothing_else() -> None:
         tracemalloc.start()
         try:
             assert left.wait(20)
-            assert httpx2.get(f"{url}/nowhere", trust_env=False, verify=TLS).status_code == 404
+            assert httpx2.get(f"{url}/nowhere", trust_env=False, verify=TLS, timeout=20).status_code == 404
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -114,7 +114,7 @@ def left(redis: RedisServer) -> int:
 
 async def test_a_server_that_is_stopped_and_started_again(own_redis: RedisServer) -> None:
     """“A limiter that cannot be reached …: 503 by default …”, nothing runs, and it counts again as soon as it is back."""
-    async with limited(own_redis.url, 1) as (app, ran):
+    async with limited(own_redis.url, 20) as (app, ran):
         assert await both(app) == (200, 200)
         own_redis.stop()
         assert [await both(app) for _ in range(3)] == [(503, 503)] * 3
@@ -152,14 +152,16 @@ async def test_a_server_that_hangs_has_charged_nothing_when_it_wakes_up(own_redi
         finally:
             own_redis.resume()
         assert ran == []
-        await again(app)
+        # Asked by an app that has the time: an answer that comes too late, on a busy machine, has charged.
+        async with limited(own_redis.url, 20) as (patient, _):
+            assert (await request(patient, "GET", "/tasks")).status == 200
         assert left(own_redis) == before - 1
         assert own_redis.taken() == 0
         await again(app)
 
 
 async def test_a_server_that_answers_errors(own_redis: RedisServer) -> None:
-    async with limited(own_redis.url, 1) as (app, ran):
+    async with limited(own_redis.url, 20) as (app, ran):
         assert await both(app) == (200, 200)
         own_redis.ask("DEL {batchkit}:rate:all:k")
         own_redis.ask("LPUSH {batchkit}:rate:all:k x")
@@ -178,7 +180,7 @@ async def test_a_server_that_answers_errors(own_redis: RedisServer) -> None:
 
 async def test_let_through_and_logged_where_that_is_wanted(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """“or let through and logged (`limiter_errors="allow"`)”."""
-    async with limited(own_redis.url, 1, limiter_errors="allow") as (app, _):
+    async with limited(own_redis.url, 20, limiter_errors="allow") as (app, _):
         own_redis.stop()
         assert await both(app) == (503, 200)
     assert "a GET request was let through without a charge" in caplog.text
@@ -197,9 +199,10 @@ async def test_the_clock_of_the_server_may_be_set(redis: RedisServer) -> None:
 
 
 async def test_leases_are_renewed_while_the_work_runs(redis: RedisServer) -> None:
-    limiter = Limiter([Concurrency(5, name="slots", lease=0.3)], redis.url)
+    # Renewed after a third of it: what is left is for a busy machine to do so.
+    limiter = Limiter([Concurrency(5, name="slots", lease=1)], redis.url)
     async with limiter, limiter(a_batch()):
-        await anyio.sleep(0.7)
+        await anyio.sleep(1.5)
         assert redis.taken() == 5
         with pytest.raises(TooManyRequests):
             await limiter(a_batch()).__aenter__()

@@ -105,6 +105,6 @@ def serving_tracker(
     wire = Wire(around(app) if around else app)
     with serving(wire) as url:
         # Answered when the tables are there.
-        httpx2.get(url, trust_env=False, verify=TLS)
+        httpx2.get(url, trust_env=False, verify=TLS, timeout=60)
         wire.seen.clear()
         yield Tracker(f"{url}/api/1.0", database, wire)
