@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
 from tempfile import mkdtemp
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import anyio.lowlevel
+from fastapi import Depends, FastAPI, Header
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
@@ -40,6 +43,7 @@ TASKS = [f"/tasks/{gid}" for gid in (README, DEMO, TAG, BEANS, FENCE) * 2]
 
 Answer = tuple[int, bytes]
 Run = Callable[[], Awaitable[object]]
+A = TypeVar("A", bound=Starlette)
 
 
 def task(gid: str) -> dict[str, Any]:
@@ -90,11 +94,54 @@ def host(get: Callable[[Request], Awaitable[Response]], *middleware: Middleware,
         Route("/tasks/{gid}", get),
         Route("/large/{kib:int}", get_large),
         Route("/checked", checked, methods=["POST"]),
-        Route("/cpu", used),
     ]
-    app = Starlette(routes=routes, middleware=list(middleware))
-    app.router.routes.append(Route("/by-hand", by_hand(app), methods=["POST"]))
-    app.router.routes += [Route("/in-turn", in_turn(app, paths())), Route("/at-once", at_once(app, paths()))]
+    return measured(Starlette(routes=routes, middleware=list(middleware)), **settings)
+
+
+class Task(BaseModel):
+    gid: str
+    resource_type: str
+    resource_subtype: str
+    name: str
+
+
+class Found(BaseModel):
+    data: Task
+
+
+async def bearer(authorization: Annotated[str, Header()]) -> str:
+    return authorization.removeprefix("Bearer ")
+
+
+def bearer_in_thread(authorization: Annotated[str, Header()]) -> str:
+    return authorization.removeprefix("Bearer ")
+
+
+@batchable
+async def read_task(gid: str, token: Annotated[str, Depends(bearer)]) -> Found:
+    return Found.model_validate(task(gid))
+
+
+@batchable
+def read_task_in_thread(gid: str, token: Annotated[str, Depends(bearer_in_thread)]) -> Found:
+    return Found.model_validate(task(gid))
+
+
+def fastapi_host(get: Callable[..., Any]) -> FastAPI:
+    """A host of FastAPI's, with a parameter, a model and a dependency, as most have."""
+    app = FastAPI()
+    app.get("/tasks/{gid}")(get)
+    return measured(app, dialect="plain")
+
+
+def measured(app: A, **settings: Any) -> A:
+    """The app with a batch endpoint, and beside it what that is measured against."""
+    app.router.routes += [
+        Route("/cpu", used),
+        Route("/by-hand", by_hand(app), methods=["POST"]),
+        Route("/in-turn", in_turn(app, paths())),
+        Route("/at-once", at_once(app, paths())),
+    ]
     return BatchEndpoint(**settings).mount_to(app, "/batch")
 
 
@@ -133,12 +180,12 @@ def in_turn(app: ASGIApp, paths: list[str]) -> Callable[[Request], Awaitable[Res
 
 
 def at_once(app: ASGIApp, paths: list[str]) -> Callable[[Request], Awaitable[Response]]:
-    """As ``in_turn``, but each in a task of its own."""
+    """As ``in_turn``, but each in a task of its own, the cheapest there is."""
 
     async def endpoint(request: Request) -> Response:
-        async with anyio.create_task_group() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             for path in paths:
-                tasks.start_soon(call, app, "GET", path, request.headers.raw.copy())
+                tasks.create_task(call(app, "GET", path, request.headers.raw.copy()))
         return Response()
 
     return endpoint
@@ -172,9 +219,16 @@ MIDDLEWARE = (
     Middleware(CORSMiddleware, allow_origins=["http://localhost"]),
     Middleware(GZipMiddleware),
 )
-# The kinds of the issue of this benchmark: what a request does besides being one.
-KINDS = {"trivial": "(a) trivial", "waiting": "(b) waiting once", "layered": "(c) behind BaseHTTPMiddleware, CORS and GZip"}
+# What a request does besides being one.
+KINDS = {
+    "trivial": "(a) trivial",
+    "waiting": "(b) waiting once",
+    "layered": "(c) behind BaseHTTPMiddleware, CORS and GZip",
+    "fastapi": "(d) FastAPI, async def",
+    "fastapi_in_thread": "(e) FastAPI, def",
+}
 trivial, waiting, layered = host(get_task), host(wait_once), host(get_task, *MIDDLEWARE)
+fastapi, fastapi_in_thread = fastapi_host(read_task), fastapi_host(read_task_in_thread)
 
 
 async def call(app: ASGIApp, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> Answer:
