@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
-from tests.benchmarks import clients, growth, hostile, in_process, over_http, transport
+from tests.benchmarks import clients, growth, hostile, in_process, over_http, pool, transport
 from tests.benchmarks.pairs import Figure
 
 PARTS: dict[str, Callable[[int], AsyncIterator[Figure]]] = {
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[int], AsyncIterator[Figure]]] = {
     "transport": transport.figures,
     "process": in_process.figures,
     "growth": growth.figures,
+    "pool": pool.figures,
     "node": over_http.peers,
 }
 PACKAGES = ("starlette", "anyio", "msgspec", "uvicorn", "uvloop", "httptools")
