@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Iterable
 from contextvars import Context
-from functools import partial
 from types import SimpleNamespace
 from typing import TypeVar
 
@@ -23,7 +22,7 @@ from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
 from batchkit.fastapi import SIGNATURE, show_in_fastapi
 from batchkit.frame import Frame, frame
-from batchkit.guard import Guard
+from batchkit.guard import Guards
 from batchkit.keywords import suggesting
 from batchkit.lines import Lines
 from batchkit.marks import MarkedApp, not_batchable
@@ -83,7 +82,7 @@ class BatchEndpoint(Settings):
         self.__name__ = "batch"
         self.__signature__ = SIGNATURE
         self._mounted_to: Starlette | Router | None = None
-        self._hosts: dict[int, tuple[Resolver, Guard | None]] = {}
+        self._hosts: dict[int, tuple[Resolver, Guards | None]] = {}
         self._around_actions: ASGIApp | None = None
         for plugin in reversed(self.plugins):
             if hasattr(plugin, "action"):
@@ -165,9 +164,9 @@ class BatchEndpoint(Settings):
         batch = Batch(scope, decode(await read(scope, receive, self), self))
         media_type = line_type(scope)
         lines = Lines(batch, media_type, send, self) if media_type else None
-        resolver, guard = self._host_of(scope)
-        resolver.resolve(batch, self._frame(scope, guard, in_lines=lines is not None))
-        context = Context() if guard is None else guard.context.copy()
+        resolver, guards = self._host_of(scope)
+        resolver.resolve(batch, self._frame(scope, guards, in_lines=lines is not None))
+        context = Context() if guards is None else guards.context.copy()
         dispatch = Dispatch(batch, self._around_actions, receive, self, context, lines)
         async with lines or FREE, admit(batch, self), dispatch as running:
             results = await collect(running)
@@ -179,22 +178,23 @@ class BatchEndpoint(Settings):
             running.log()
 
     async def _show(self, scope: Scope, send: Send) -> None:
-        resolver, guard = self._host_of(scope)
-        await _send(send, 200, *page(resolver.may_run(), self._frame(scope, guard), self), media_type=b"text/html; charset=utf-8")
+        resolver, guards = self._host_of(scope)
+        await _send(
+            send, 200, *page(resolver.may_run(), self._frame(scope, guards), self), media_type=b"text/html; charset=utf-8"
+        )
 
-    def _frame(self, scope: Scope, guard: Guard | None, *, in_lines: bool = False) -> Frame:
+    def _frame(self, scope: Scope, guards: Guards | None, *, in_lines: bool = False) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
-        state = guard.state if guard is not None and self._mounted_to is not None else None
-        return frame(scope, state, self.base_path, guard, nested=not in_host, in_lines=in_lines)
+        state = guards.state if guards is not None and self._mounted_to is not None else None
+        return frame(scope, state, self.base_path, nested=not in_host, in_lines=in_lines)
 
-    def _guarded(self, host: Starlette | Router, base_path: str | None = None) -> tuple[Resolver, Guard]:
-        resolver = Resolver(host if self.host is None else self.host, self, routes=host)
-        router = _router(host)
-        router.middleware_stack = guard = Guard(router, self.help, partial(resolver.log, base_path), self.cost_hook)
-        return resolver, guard
+    def _guarded(self, host: Starlette | Router, base_path: str | None = None) -> tuple[Resolver, Guards]:
+        guards = Guards(self.help, lambda: resolver.log(base_path), self.cost_hook)
+        resolver = Resolver(host if self.host is None else self.host, self, routes=host, guards=guards)
+        return resolver, guards
 
-    def _host_of(self, scope: Scope) -> tuple[Resolver, Guard | None]:
-        """Where the actions of this batch go, and the guard that stands there."""
+    def _host_of(self, scope: Scope) -> tuple[Resolver, Guards | None]:
+        """Where the actions of this batch go, and the guards that stand there."""
         app = self.host
         if app is None:
             app = self._mounted_to or scope.get("app")
@@ -204,7 +204,7 @@ class BatchEndpoint(Settings):
         elif isinstance(inner := routed(app), Router) and getattr(scope.get("app"), "router", None) is inner:
             raise RuntimeError("host= is the router of an app, whose middleware actions would pass by: give the app itself")
         known = self._hosts.get(id(app))
-        if known is not None and (isinstance(app, Starlette | Router) or not _came_past(known[1], scope)):
+        if known is not None and (isinstance(app, Starlette | Router) or not _came_past(known[0], scope)):
             return known
         # Mounted by hand: the host is known from its first batch on.
         inner = routed(app) if not self.allowed else None
@@ -217,15 +217,15 @@ class BatchEndpoint(Settings):
                 "middleware, each of which shows what it leads to as its app: BatchEndpoint(host=app, …); for a host that is "
                 "neither Starlette nor FastAPI add base_path= and allow=, the templates of what may run"
             )
-        resolver = Resolver(self.host, self, routes=allow_list(self.allowed))
+        resolver = Resolver(self.host, self, routes=allow_list(self.allowed), guards=None)
         known = self._hosts[id(app)] = resolver, None
         return known
 
 
-def _came_past(guard: Guard | None, scope: Scope) -> bool:
+def _came_past(resolver: Resolver, scope: Scope) -> bool:
     """Whether a batch came through another app than the guarded one: so may what middleware that is named as host leads to."""
     router = scope.get("router")
-    return guard is not None and isinstance(router, Router) and router is not guard.router
+    return isinstance(router, Router) and router is not resolver.table.router
 
 
 def _parent(path: str) -> str:

@@ -121,7 +121,7 @@ class Dispatch:
         self._working.discard(exchange)
         action = exchange.action
         # A scope and its action refer to each other, and so do an exchange and its task. The garbage collector is dear.
-        action.scope = exchange.task = None
+        action.scope = action.found = exchange.task = None
         if action.on_end is not None:
             try:
                 if (answer := action.on_end(action)) is not None:

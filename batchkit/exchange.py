@@ -13,7 +13,7 @@ from typing import Protocol
 
 from anyio import CancelScope, create_task_group, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit.content import undo_coding
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
@@ -70,7 +70,7 @@ class Exchange:
         """Call the app that answers the action, in a task of its own. Whatever it does, the action gets a result."""
         action = self.action
         assert action.scope is not None
-        RUNNING.set(action)
+        RUNNING.set(self)
         try:
             # The batch may have been cancelled before this task's first step.
             if not self.work.cancel_called:
@@ -91,6 +91,16 @@ class Exchange:
                 tasks.start_soon(self.run)
         except BaseException as error:
             self._caught(error)
+
+    def carries(self, scope: Scope, receive: Receive | None = None, send: Send | None = None) -> bool:
+        """Whether a request is this one still, though middleware has built its scope anew: it has something only this has."""
+        own = self.action.scope
+        return own is not None and (
+            receive == self.receive
+            or send == self.send
+            or scope.get("headers") is own["headers"]
+            or scope.get("state") is own["state"]
+        )
 
     def lost(self) -> None:
         """End as what never began: the task was cancelled before its first step, so that ``run`` cannot say so."""
@@ -178,7 +188,7 @@ class Exchange:
 
     def _complete(self, start: Start, body: bytes) -> None:
         status, headers, coding = start
-        if self.action.method == "HEAD" or status == 204 or status == 304:
+        if (self.action.method == "HEAD" and not self.action.refused) or status == 204 or status == 304:
             body = b""
         if coding and body:
             try:

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 from starlette.types import Scope
 
-from batchkit.model import ACTION_KEY, Action, Origin
+from batchkit.model import ACTION_KEY, Action
 
 __all__ = ["WITHHELD", "WITHHELD_PREFIXES", "Frame", "frame", "host_header"]
 
@@ -30,22 +30,20 @@ WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-")
 
 
 class Frame(Struct, frozen=True, eq=False):
-    """The shared part of the scopes of a batch's actions; ``base_path`` is the API's, decoded and raw;
-    ``origin`` is what the host's guard holds its actions to.
-    """
+    """The shared part of the scopes of a batch's actions; ``base_path`` is the API's, decoded and raw."""
 
     scope: dict[str, Any]
     headers: list[tuple[bytes, bytes]]
     base_path: str
     raw_base_path: bytes
     state: Mapping[str, Any]
-    origin: Origin
+    host: bytes | None
 
     def place(self, action: Action) -> Scope:
         """Put ``action`` below the base path, and give it the scope of its request: nothing in it is shared with another."""
         action.path = path = self.base_path + action.path
         action.raw_path = raw_path = self.raw_base_path + action.raw_path
-        action.origin = self.origin
+        action.host = self.host
         headers = [*self.headers]
         if action.body is not None:
             headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(action.body)))
@@ -61,9 +59,7 @@ class Frame(Struct, frozen=True, eq=False):
         return scope
 
 
-def frame(
-    scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, guard: object, *, nested: bool, in_lines: bool
-) -> Frame:
+def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, *, nested: bool, in_lines: bool) -> Frame:
     """The frame of the batch with this scope.
 
     ``state`` is the lifespan state; None takes the batch's own, less keys that begin with ``_``. ``nested`` is False where
@@ -91,7 +87,7 @@ def frame(
     else:
         path = root_path + base_path.rstrip("/")
         raw_path = quote(path).encode()
-    return Frame(shared, headers, path, raw_path, state, Origin(guard, root_path, host_header(scope)))
+    return Frame(shared, headers, path, raw_path, state, host_header(scope))
 
 
 def host_header(scope: Scope) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The guard at the host's router: what runs is what was resolved (contract section 2, design decision 3)."""
+"""The guards at the host's routers: what runs is what was resolved, and the verdict falls here (contract section 2)."""
 
 from __future__ import annotations
 
@@ -8,87 +8,169 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from starlette.routing import Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit.errors import InvalidAction
 from batchkit.frame import host_header
-from batchkit.model import ACTION_KEY, RUNNING, Action, Origin
+from batchkit.matching import FULL, NONE, route_path
+from batchkit.model import ACTION_KEY, RUNNING, Action
+from batchkit.routes import Found
+from batchkit.schema import judge
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "Guards"]
 
 
 class Guard:
-    """Stands innermost of all the middleware of ``router``'s app: an action that one of them changed is answered 400 here.
+    """Stands innermost of all the middleware at ``router``, one of those that an endpoint resolves actions by, and hands each action
+    over to what it was resolved to there: the route that takes it, or the verdict where the resolution ended.
 
-    An unchanged one goes to the very route that it was resolved to, without a second look at the routing table.
-    ``state`` is the app's lifespan state, which passes here too, ``context`` the one that the lifespan runs in, empty where there
-    is none; ``started`` is called then. A ``cost_hook`` that is a context itself, besides giving one for each batch, is entered
-    for the life of the app.
+    An action that middleware has changed, or led here by another way, is answered 400. What is no action of the endpoint goes on.
     """
 
-    def __init__(self, router: Router, help: str | None, started: Callable[[], None], cost_hook: object) -> None:
+    def __init__(self, router: Router, app: ASGIApp, endpoint: Guards) -> None:
         self.router = router
-        self.app = router.middleware_stack
-        # Middleware of the router itself, or another kind of router, has its own say in what happens next.
-        self.hands_over = type(router) is Router and self.app == router.app
-        self.help = help
-        self.started = started
-        self.life = cost_hook if isinstance(cost_hook, AbstractAsyncContextManager) else nullcontext()
-        self.state: Mapping[str, Any] = {}
-        self.context = Context()
+        self.app = app
+        self.endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            self.state = scope.get("state", {})
-            self.context = copy_context()
-
-            async def tell(message: Message) -> None:
-                if message["type"] == "lifespan.startup.complete":
-                    # The app may have added routes until now.
-                    self.started()
-                await send(message)
-
-            async with self.life:
-                await self.app(scope, receive, tell)
+            await self.endpoint.live(self, scope, receive, send)
             return
         action: Action | None = scope.get(ACTION_KEY)
-        hidden = False
-        if action is None and (action := RUNNING.get()) is not None:
-            # A middleware may have built the scope anew; what a handler itself sends to the app comes after its action passed.
-            hidden = not action.passed
-            action = action if hidden else None
-        # An app in the host may have a batch endpoint, and a guard, of its own.
-        if action is None or action.origin is None or action.origin.guard is not self:
+        if action is None and (running := RUNNING.get()) is not None and running.carries(scope, receive, send):
+            # A middleware has built the scope anew. What a handler does with its own request comes after its action passed.
+            action = None if running.action.passed else running.action
+        # An app in the host may have a batch endpoint, and guards, of its own.
+        if action is None or (action.found is not None and action.found.table.guards is not self.endpoint):
             await self.app(scope, receive, send)
             return
-        if hidden or not _unchanged(action, action.origin, scope):
-            await self._refuse(action, send)
-            return
-        action.passed = True
-        if action.taken is None or not self.hands_over:
+        found = self._found(action, scope)
+        if found is None:
+            await self._answer(action, _CHANGED, send)
+        elif (error := self._judge(action, found, scope)) is not None:
+            await self._answer(action, error, send)
+        elif found.entry is not None and found.entry.direct and scope.get("fastapi.telemetry") is None:
+            scope.setdefault("router", self.router)
+            scope["route"] = found.entry.route
+            child_scope = found.child_scope
+            if "path_params" in scope:
+                # Those of middleware, or of the mount above.
+                child_scope = {**child_scope, "path_params": {**scope["path_params"], **child_scope["path_params"]}}
+            scope.update(child_scope)
+            await found.entry.route.handle(scope, receive, send)
+        elif found.entry is None and not found.redirects:
+            scope.setdefault("router", self.router)
+            await self.router.default(scope, receive, send)
+        else:
+            # FastAPI alone finds its way into a router that it includes, and Starlette's redirects are its own.
             await self.app(scope, receive, send)
-            return
-        route, child_scope = action.taken
-        scope.setdefault("router", self.router)
-        scope["route"] = route
-        scope.update(child_scope)
-        await route.handle(scope, receive, send)
 
-    async def _refuse(self, action: Action, send: Send) -> None:
-        error = InvalidAction(
-            f"data.actions[{action.index}]: This action cannot be used in a batch request: "
-            "a middleware of the server changed its path, method or host"
-        )
+    def _found(self, action: Action, scope: Scope) -> Found | None:
+        """Where an action that is still what it was goes from here, None if it is another now."""
+        if (
+            scope.get(ACTION_KEY) is not action
+            or action.scope is None
+            or scope["path"] != action.path
+            or scope["method"] != action.method
+            or host_header(scope) != action.host
+        ):
+            return None
+        found: Found | None = action.found
+        root_path = scope.get("root_path", "")
+        while found is not None and (found.table.guard is not self or found.root_path != root_path):
+            found = found.above
+        return found
+
+    def _judge(self, action: Action, found: Found, scope: Scope) -> str | InvalidAction | None:
+        """The verdict where the resolution ended; why an action can go no further, elsewhere; None where it can."""
+        if found.asked and any(entry.match(scope, route_path(scope))[0] is not NONE for entry in found.asked):
+            return _CHANGED
+        entry = found.entry
+        if found is action.found:
+            action.passed = True
+            if action.refusal is not None:
+                return action.refusal
+            if found.error is not None:
+                raise found.error
+            if action.schema is not None and (faults := judge(action.schema, action.data, action.place)):
+                bare = entry is not None and entry.is_bare
+                return InvalidAction(*(faults if bare else [f"{action.place}: Does not meet the schema of this route"]))
+        if entry is not None and entry.direct and scope.get("fastapi.telemetry") is None:
+            # Of one that has the method by now, ``handle`` would run it.
+            has = found.match is not FULL and action.method in (entry.methods or ())
+            return _OTHER_ROUTES if has else None
+        if entry is None and not found.redirects:
+            return None
+        # The router routes it again, by the same routes.
+        return None if found.table.is_current() else _OTHER_ROUTES
+
+    async def _answer(self, action: Action, error: str | InvalidAction, send: Send) -> None:
+        if not isinstance(error, InvalidAction):
+            error = InvalidAction(f"data.actions[{action.index}]: This action cannot be used in a batch request: {error}")
+        action.refused = True
         await send(
             {"type": "http.response.start", "status": error.status_code, "headers": [(b"content-type", b"application/json")]}
         )
-        await send({"type": "http.response.body", "body": error.content(self.help)})
+        await send({"type": "http.response.body", "body": error.content(self.endpoint.help)})
 
 
-def _unchanged(action: Action, origin: Origin, scope: Scope) -> bool:
-    return (
-        scope["path"] == action.path
-        and scope["method"] == action.method
-        and scope.get("root_path", "") == origin.root_path
-        and host_header(scope) == origin.host
-    )
+_CHANGED = "a middleware of the server changed its path, method or host"
+_OTHER_ROUTES = "the routes of the server have changed"
+
+
+class Guards:
+    """Those of one endpoint at one host, a guard for each router that actions are resolved by.
+
+    ``state`` is the host's lifespan state, ``context`` the one that its lifespan runs in, empty where there is none; ``started``
+    is called as it has started. A ``cost_hook`` that is a context itself, besides giving one for each batch, is entered for the
+    life of the app.
+    """
+
+    def __init__(self, help: str | None, started: Callable[[], None], cost_hook: object) -> None:
+        self.help = help
+        self.started = started
+        self.state: Mapping[str, Any] = {}
+        self.context = Context()
+        self._life = cost_hook if isinstance(cost_hook, AbstractAsyncContextManager) else nullcontext()
+        self._first: Guard | None = None
+        self._posted: dict[int, Guard] = {}
+
+    def post(self, router: Router) -> Guard | None:
+        """The guard of ``router``, which is put between it and its innermost middleware; None where that cannot be told."""
+        guard = self._posted.get(id(router))
+        if guard is None:
+            guard = _post(router, self)
+            if guard is not None:
+                self._posted[id(router)] = guard
+                self._first = self._first or guard
+        return guard
+
+    async def live(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        """The lifespan of an app, as it passes one of the guards; it is the host's at the first of them."""
+        if guard is not self._first:
+            await guard.app(scope, receive, send)
+            return
+        self.state = scope.get("state", {})
+        self.context = copy_context()
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                # The app may have added routes until now.
+                self.started()
+            await send(message)
+
+        async with self._life:
+            await guard.app(scope, receive, tell)
+
+
+def _post(router: Router, endpoint: Guards) -> Guard | None:
+    holder, name = router, "middleware_stack"
+    seen: set[int] = set()
+    while (app := getattr(holder, name, None)) is not None and id(app) not in seen:
+        if app == router.app or isinstance(app, Guard):
+            guard = Guard(router, app, endpoint)
+            setattr(holder, name, guard)
+            return guard
+        seen.add(id(app))
+        holder, name = app, "app"
+    return None

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.hooks import check_app
 from batchkit.keywords import suggesting
 from batchkit.schema import Validator, compile_schema
+from batchkit.standard import answers_405
 from batchkit.vocabulary import misspelled
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "MarkedApp",
     "batchable",
     "is_dropped",
+    "lacks",
     "layers",
     "not_batchable",
     "own_mark",
@@ -159,25 +161,33 @@ def not_batchable(endpoint: Any = _NOTHING, /) -> Any:
 def read_mark(endpoint: Any, method: str) -> Mark | bool | None:
     """The mark that decides for ``method`` on ``endpoint``: a Mark, False where it is refused, None where it has none.
 
-    A method of an ``HTTPEndpoint`` speaks before its class; of a class without that method, any of its methods' marks lets
-    the request through to the endpoint's own 405.
+    A method of an ``HTTPEndpoint`` speaks before its class.
     """
     all_layers = list(layers(endpoint))
     marks = [own_mark(layer) for layer in all_layers]
     innermost = all_layers[-1] if all_layers else None
     if inspect.isclass(innermost) and issubclass(innermost, HTTPEndpoint):
-        handler = getattr(innermost, method.lower(), None) or (
-            innermost.get if method == "HEAD" and hasattr(innermost, "get") else None
-        )
-        if handler is None and innermost.dispatch is HTTPEndpoint.dispatch:
-            handlers = [getattr(innermost, name, None) for name in HANDLERS]
-            of_methods = [read_mark(handler, method) for handler in handlers if handler is not None]
-            marks += [mark for mark in of_methods if isinstance(mark, Mark)]
-        elif handler is not None:
+        handler = _handler(innermost, method)
+        if handler is not None:
             marks = [*(own_mark(layer) for layer in layers(handler)), *marks]
     if any(mark is False for mark in marks):
         return False
     return next((mark for mark in marks if mark is not None), None)
+
+
+def lacks(endpoint: Any, method: str) -> bool:
+    """Whether ``endpoint`` is a class without this method, for which Starlette's own code answers 405."""
+    *_, innermost = layers(endpoint) if endpoint is not None else (None,)
+    return (
+        inspect.isclass(innermost)
+        and issubclass(innermost, HTTPEndpoint)
+        and _handler(innermost, method) is None
+        and answers_405(innermost)
+    )
+
+
+def _handler(endpoint: type[HTTPEndpoint], method: str) -> Any:
+    return getattr(endpoint, method.lower(), None) or (getattr(endpoint, "get", None) if method == "HEAD" else None)
 
 
 def _attach(endpoint: Any, name: str, value: object) -> Any:

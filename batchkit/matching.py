@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from starlette import routing
 from starlette.convertors import StringConvertor
-from starlette.routing import BaseRoute, Match, Mount, Route, compile_path
+from starlette.routing import Match, Mount, Route, compile_path
 from starlette.types import Scope
 
-__all__ = ["FULL", "PARTIAL", "first_segment", "matcher", "matches_by_path", "route_path"]
+from batchkit.standard import departure
+
+__all__ = ["FULL", "NONE", "PARTIAL", "first_segment", "matcher", "matches_by_path", "route_path"]
 
 # Looked up once: on the path of every action, the members of an enumeration are dear.
 FULL, PARTIAL, NONE = Match.FULL, Match.PARTIAL, Match.NONE
 
 Matched = tuple[Match, Scope]
+NOTHING: Matched = NONE, {}
 
 
 def route_path(scope: Scope) -> str:
@@ -34,44 +38,48 @@ def first_segment(path: str) -> str | None:
     return path.split("/", 2)[1] if path[:1] == "/" else None
 
 
-def matches_by_path(route: BaseRoute) -> bool:
+def matches_by_path(route: Any) -> bool:
     """Whether a route matches just by its path, as written; another class, or another pattern, is its own affair."""
-    if "matches" in getattr(route, "__dict__", ()):
+    original = getattr(route, "original_route", route)
+    if not isinstance(original, Route | Mount) or departure(original) is not None:
         return False
-    if isinstance(route, Mount):
-        return type(route).matches is Mount.matches and route.path_regex == compile_path(route.path + "/{path:path}")[0]
-    return isinstance(route, Route) and type(route).matches is Route.matches and route.path_regex == compile_path(route.path)[0]
+    path: str = route.path + "/{path:path}" if isinstance(original, Mount) else route.path
+    return bool(route.path_regex == compile_path(path)[0])
 
 
-def matcher(route: BaseRoute) -> Callable[[Scope, str], Matched]:
+def matcher(route: Any) -> Callable[[Scope, str], Matched]:
     """A function of a scope, and its path below ``root_path``, that says what ``route.matches(scope)`` says.
 
     It leaves the scope as it is, whatever the route does with what it is shown.
     """
     if not matches_by_path(route):
         return lambda scope, path: route.matches(dict(scope))
-    if (
-        isinstance(route, Route)
-        and type(route).matches is READ
-        and route.param_convertors.keys() == route.path_regex.groupindex.keys()
-    ):
-        return _reader(route)
+    original = getattr(route, "original_route", route)
+    if isinstance(original, Route) and route.param_convertors.keys() == route.path_regex.groupindex.keys():
+        # FastAPI's own adds itself to the scope, and so is asked, unless its router routes again all the same.
+        if original is not route or type(route).matches is READ:
+            return _reader(route)
     return lambda scope, path: route.matches(scope)
 
 
-def _reader(route: Route) -> Callable[[Scope, str], Matched]:
+def _reader(route: Any) -> Callable[[Scope, str], Matched]:
     # Most parameters are texts, which stay as they are.
     converted = [(name, of.convert) for name, of in route.param_convertors.items() if type(of) is not StringConvertor]
+    if hasattr(route, "original_route"):
+        # What FastAPI shows of a route in an included router never changes, and is dear to ask for.
+        route = SimpleNamespace(
+            path_regex=route.path_regex, methods=route.methods, endpoint=route.endpoint, matches=route.matches
+        )
     return partial(_match, route, converted)
 
 
-def _match(route: Route, converted: Sequence[tuple[str, Callable[[str], Any]]], scope: Scope, path: str) -> Matched:
+def _match(route: Any, converted: Sequence[tuple[str, Callable[[str], Any]]], scope: Scope, path: str) -> Matched:
     """``Route.matches``, less what is the same for all requests or all routes."""
     if Route.matches is not READ:
-        return route.matches(dict(scope))
+        return route.matches(dict(scope))  # type: ignore[no-any-return]
     match = route.path_regex.match(path)
     if match is None:
-        return NONE, {}
+        return NOTHING
     params: dict[str, Any] = match.groupdict()
     for name, convert in converted:
         params[name] = convert(params[name])

@@ -6,15 +6,18 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit.errors import BatchError
+from batchkit.errors import BatchError, InvalidAction
+
+if TYPE_CHECKING:
+    from batchkit.routes import Found
+    from batchkit.schema import Validator
 
 __all__ = ["Action", "Batch", "Result", "current_action"]
 
@@ -23,8 +26,20 @@ ACTION_KEY = "batchkit.action"
 # What an action's method may be (contract section 2).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
-# Known also where a middleware has built the scope anew, without the key: see the guard.
-RUNNING: ContextVar[Action | None] = ContextVar("batchkit.action", default=None)
+
+class Running(Protocol):
+    """The request that an action is, at work."""
+
+    @property
+    def action(self) -> Action: ...
+
+    def carries(self, scope: Scope, receive: Receive | None = None, send: Send | None = None) -> bool:
+        """Whether a request is this one still, though middleware has built its scope anew."""
+
+
+# Known also where a middleware has built the scope anew, without the key: see the guard. What else runs in the context of an
+# action, a worker or a request of its own that middleware starts, is nobody's action.
+RUNNING: ContextVar[Running | None] = ContextVar("batchkit.action", default=None)
 
 
 class Result(Struct, frozen=True, eq=False, gc=False):
@@ -51,14 +66,6 @@ class Result(Struct, frozen=True, eq=False, gc=False):
         return cls(error.status_code, [(b"content-type", b"application/json"), *error.raw_headers], error.content(help), duration)
 
 
-class Origin(Struct, frozen=True, eq=False):
-    """What the guard of the host holds an action to, besides its path and method; ``guard`` is None where there is none."""
-
-    guard: object
-    root_path: str
-    host: bytes | None
-
-
 @dataclass(eq=False, slots=True)
 class Action:
     """One entry of a batch, from its input to its result (contract section 2).
@@ -78,8 +85,9 @@ class Action:
 
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
-    within ``timeout`` seconds; ``origin`` is what must still hold at the host's router, ``taken`` the route that takes it
-    there and what that adds to the scope, ``passed`` whether it has come there.
+    within ``timeout`` seconds; ``found`` is its way through the host's routers, at whose end a guard answers it with ``refusal``
+    if there is one, or hands it to the route if its data meets ``schema``. ``host`` is its ``Host`` field; ``passed`` and
+    ``refused`` are whether it has come to the end of its way, and whether a guard has answered it.
     """
 
     index: int
@@ -97,12 +105,20 @@ class Action:
     data: bytes = b""
     app: ASGIApp | None = None
     timeout: float | None = None
-    origin: Origin | None = None
-    taken: tuple[BaseRoute, Scope] | None = None
+    found: Found | None = None
+    refusal: InvalidAction | None = None
+    schema: Validator | None = None
+    host: bytes | None = None
     passed: bool = False
+    refused: bool = False
     on_end: Callable[[Action], None] | None = None
     charged_by: tuple[object, ...] = ()
     batch_context: Context | None = None
+
+    @property
+    def place(self) -> str:
+        """Where its data stands in the batch."""
+        return f"data.actions[{self.index}].data"
 
     def refuse(self, error: BatchError, help: str | None) -> None:
         """Give the action its result before anything runs."""

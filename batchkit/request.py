@@ -22,7 +22,7 @@ class ClientGone(Exception):
 def is_nested(scope: Scope) -> bool:
     """Whether this request to a batch endpoint is itself an action of a batch."""
     running = RUNNING.get()
-    return current_action(scope) is not None or (running is not None and not running.passed)
+    return current_action(scope) is not None or (running is not None and running.carries(scope))
 
 
 async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:

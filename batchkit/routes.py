@@ -7,17 +7,18 @@ import operator
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Host, Match, Mount, Router, WebSocketRoute
 from starlette.types import ASGIApp, Scope
 
-from batchkit.marks import Mark, MarkedApp, read_mark
-from batchkit.matching import FULL, PARTIAL, first_segment, matcher, matches_by_path, route_path
+from batchkit.marks import Mark, MarkedApp, lacks, layers, read_mark
+from batchkit.matching import FULL, NONE, PARTIAL, first_segment, matcher, matches_by_path, route_path
 from batchkit.model import METHODS
 from batchkit.settings import Settings
+from batchkit.standard import LIBRARIES, departure, included_departure, router_of
 
 __all__ = ["Entry", "Found", "Table", "find", "routed"]
 
@@ -28,32 +29,49 @@ ENDPOINTS = (FunctionType, MethodType, type, functools.partial)
 
 
 class Verdict(Struct, frozen=True):
-    """What one route says of one method: its mark, or the reason why it may not run in a batch."""
+    """What one route says of one method: its mark, or the reason why it may not run in a batch; ``final`` is whether that holds
+    for a method too that the route does not have.
+    """
 
     mark: Mark | None
     reason: str = ""
+    final: bool = False
 
 
 class Entry:
-    """One route of the host in its place, with its full template; its verdicts are worked out once."""
+    """One route of the host in its place, with its full template; its verdicts are worked out once.
+
+    ``own`` names the code by which it routes in a way of its own, so that it can only be asked, and not be told what it runs.
+    ``direct`` is whether the router has it among its routes, and so can be handed to it.
+    """
 
     def __init__(self, route: Any, table: Table) -> None:
+        original = getattr(route, "original_route", route)
         self.route = route
-        self.template: str = table.template + getattr(route, "path", "")
+        self.direct = original is route
+        self.own = included_departure(route) if hasattr(route, "original_router") else departure(original)
+        self.template: str = table.template + (getattr(route, "path", None) or "")
         # None where it takes any.
         self.methods: Collection[str] | None = getattr(route, "methods", None) or None
         self.settings = table.settings
         self.around = table.around
         self.endpoint = getattr(route, "endpoint", None)
         self.below: Table | None = None
-        if isinstance(getattr(route, "original_route", route), Mount | Host):
+        if isinstance(original, Mount | Host):
             self.endpoint = route.app
-            self.below = Table(route, table.settings, self.template, table.around, table.responder)
-        self.is_websocket = isinstance(getattr(route, "original_route", route), WebSocketRoute)
-        self.match = matcher(route)
-        segment = first_segment(getattr(route, "path", "")) if matches_by_path(route) else None
+            self.below = Table(route, table.settings, self.template, table.around, table.guards)
+        self.is_websocket = isinstance(original, WebSocketRoute)
+        self.match = matcher(route) if self.own is None else lambda scope, path: route.matches(dict(scope))
+        segment = first_segment(getattr(route, "path", None) or "") if matches_by_path(route) else None
         self.segment = segment if segment is not None and "{" not in segment else None
         self.verdicts: dict[str, Verdict] = {}
+
+    @functools.cached_property
+    def is_bare(self) -> bool:
+        """Whether nothing of the route's own, that might ask who the client is, stands in front of its endpoint."""
+        app, dependant = getattr(self.route, "app", None), getattr(self.route, "dependant", None)
+        libraries = app is self.endpoint or getattr(app, "__module__", "").partition(".")[0] in LIBRARIES
+        return libraries and not getattr(dependant, "dependencies", ()) and len(list(layers(self.endpoint))) == 1
 
     def of_actions(self) -> list[str]:
         """Those of its methods that an action can have."""
@@ -70,28 +88,41 @@ class Entry:
         return verdict
 
     def _judge(self, method: str) -> Verdict:
+        if self.own is not None:
+            return Verdict(None, f"{self.own} routes in a way of its own", final=True)
         # From the inside out: the route's own mark speaks before that of a mount around it, a refusal anywhere before all.
         inside = self.below.around if self.below is not None else (self.endpoint, *self.around)
+        if lacks(self.endpoint, method):
+            return Verdict(DEFAULT_MARK)
         marks = [read_mark(layer, method) for layer in inside]
         if False in marks:
-            return Verdict(None, "it is marked @not_batchable, or is itself a batch endpoint")
+            nested = any(isinstance(layer, Settings) for layer in layers(self.endpoint))
+            return Verdict(None, "it is itself a batch endpoint" if nested else "it is marked @not_batchable", final=nested)
         if any(rule.matches(method, self.template) for rule in self.settings.rules):
-            return Verdict(None, "it is excluded")
+            return Verdict(None, "it is excluded", final=True)
         for mark in marks:
             if isinstance(mark, Mark):
                 return Verdict(mark)
         if self.below is not None or not isinstance(self.endpoint, ENDPOINTS):
-            return Verdict(None, "its routes cannot be read; mark the mounted app: batchable(app)")
+            why = f" ({self.below.unreadable})" if self.below is not None and self.below.unreadable else ""
+            return Verdict(None, f"its routes cannot be read{why}; mark the mounted app: batchable(app)")
         if self.settings.policy == "all":
             return Verdict(DEFAULT_MARK)
         return Verdict(None, "it is not marked @batchable")
 
 
+class Guards(Protocol):
+    """Puts guards at routers."""
+
+    def post(self, router: Router) -> object | None:
+        """The guard at ``router``, None where it cannot stand innermost there."""
+
+
 class Table:
     """The routes of one router, mount or host route, in their order; it follows routes that are added later.
 
-    ``around``: the mounted apps from the inside out, with their middleware; ``responder``: the app whose exception handlers
-    answer 404 and 405.
+    ``around``: the mounted apps from the inside out, with their middleware. ``guards`` puts a guard at each router, ``guard`` is the
+    one that stands at this. ``unreadable`` says why the routes cannot be read.
     """
 
     def __init__(
@@ -100,7 +131,7 @@ class Table:
         settings: Settings,
         template: str = "",
         around: tuple[ASGIApp, ...] = (),
-        responder: Starlette | None = None,
+        guards: Guards | None = None,
     ) -> None:
         layers = [source] if isinstance(source, Router) else _layers(source)
         inner = layers[-1] if layers else None
@@ -108,31 +139,46 @@ class Table:
         self.settings = settings
         self.template = template
         self.around = around if isinstance(source, Router) else (*reversed(layers), *around)
-        self.readable = inner is not None and getattr(inner, "routes", None) is source.routes
+        self.guards = guards
         while isinstance(inner, MarkedApp):
             inner = inner.app
-        self.responder = inner if isinstance(inner, Starlette) else responder
-        self.router: Router | None = (
-            inner.router if isinstance(inner, Starlette) else inner if isinstance(inner, Router) else None
-        )
+        self.router = router_of(inner) if inner is not None else None
+        self.unreadable: str | None = None
+        if inner is None or self.router is None or self.router.routes is not source.routes:
+            self.unreadable = "it is no Starlette app, or behind middleware that does not show it as its app"
+        elif own := departure(inner):
+            self.unreadable = f"{own} routes in a way of its own"
+        elif inner is not source and getattr(inner, "root_path", None):
+            self.unreadable = "it sets a root_path of its own"
+        self.guard: object | None = None
+        # At the host's own router a guard speaks the verdict even where nothing can be read.
+        if guards is not None and self.router is not None and (self.unreadable is None or inner is source):
+            self.guard = guards.post(self.router)
+            if self.guard is None:
+                self.unreadable = "its router is behind middleware that does not show it as its app"
         self._watched: list[BaseRoute] = []
         self._plain = True
         self._entries: list[Entry] = []
         self._by_segment: dict[str, list[Entry]] = {}
         self._open: list[Entry] = []
 
-    def refresh(self) -> bool:
-        """Follow the routes as they are now; False where there are none, or none that can be read."""
-        if not self.readable:
-            return False
+    def is_current(self) -> bool:
+        """Whether the routes are still those that were last read."""
         routes = self.source.routes
         watched = routes if self._plain else list(_watched(routes))
         # By identity: routes are equal by path, endpoint and methods, whatever middleware they have.
-        if len(self._watched) != len(watched) or not all(map(operator.is_, self._watched, watched)):
+        return len(self._watched) == len(watched) and all(map(operator.is_, self._watched, watched))
+
+    def refresh(self) -> bool:
+        """Follow the routes as they are now; False where they cannot be read."""
+        if self.unreadable is not None:
+            return False
+        if not self.is_current():
+            routes = self.source.routes
             self._watched = list(_watched(routes))
             self._plain = not any(hasattr(route, "original_router") for route in routes)
             self._index([Entry(route, self) for route in (routes if self._plain else _leaves(routes))])
-        return bool(routes)
+        return True
 
     def _index(self, entries: list[Entry]) -> None:
         self._entries = entries
@@ -171,44 +217,56 @@ class Table:
         return self._by_segment.get(path[1:].partition("/")[0].removesuffix("\n"), self._open)
 
 
-class Found(Struct):
-    """Where a request ends: ``entry`` in ``table``, None where no route takes it; ``redirects`` where one would with a slash more
-    or less. ``scope`` is what a handler of 404 or 405 is shown there, ``taken`` the route that the router itself hands it to,
-    and what that adds to the scope.
+class Found(Struct, frozen=True, eq=False):
+    """Where a request goes at one router: ``entry`` takes it, as ``match`` says, and adds ``child_scope``; None where none does.
+
+    ``above`` is where it came from, a router that the app of this one is mounted in. ``asked`` are the routes in front of the entry
+    that can only be asked, and have said no. ``redirects`` where no route takes it, and one would with a slash more or less;
+    ``error`` where a route or convertor of the host failed on it.
     """
 
+    table: Table
+    root_path: str
     match: Match
     entry: Entry | None
-    table: Table
-    taken: tuple[BaseRoute, Scope] | None = None
+    child_scope: Scope
+    asked: tuple[Entry, ...] = ()
+    above: Found | None = None
     redirects: bool = False
-    scope: Scope | None = None
+    error: Exception | None = None
 
 
-def find(table: Table, scope: Scope) -> Found:
-    """What Starlette's router would do with ``scope``, worked out without running anything of the host."""
-    partial = None
-    path: str = route_path(scope) if scope["root_path"] else scope["path"]
-    for entry in table.candidates(path):
-        match, child_scope = entry.match(scope, path)
-        if match is FULL:
-            taken = (entry.route, child_scope)
-            if entry.below is None or not entry.below.refresh():
-                return Found(match, entry, table, taken)
-            found = find(entry.below, {**scope, **child_scope})
-            found.taken = taken
-            return found
-        if match is PARTIAL and partial is None:
-            partial, partial_scope = entry, child_scope
-    if partial is not None:
-        return Found(Match.PARTIAL, partial, table, scope={**scope, **partial_scope})
-    if table.router is not None and table.router.redirect_slashes and path != "/":
-        whole: str = scope["path"]
-        other = {**scope, "path": whole.rstrip("/") if whole.endswith("/") else whole + "/"}
-        path = route_path(other)
-        if any(entry.match(other, path)[0] is not Match.NONE for entry in table.candidates(path)):
-            return Found(Match.NONE, None, table, redirects=True)
-    return Found(Match.NONE, None, table, scope=scope)
+def find(table: Table, scope: Scope, above: Found | None = None) -> Found:
+    """Where Starlette's router would let ``scope`` end, worked out without running anything of the host."""
+    root_path: str = scope["root_path"]
+    path: str = route_path(scope) if root_path else scope["path"]
+    asked: tuple[Entry, ...] = ()
+    partial: Found | None = None
+    try:
+        for entry in table.candidates(path):
+            match, child_scope = entry.match(scope, path)
+            if match is FULL:
+                found = Found(table, root_path, match, entry, child_scope, asked, above)
+                if entry.below is None or entry.own is not None or not entry.below.refresh():
+                    return found
+                return find(entry.below, {**scope, **child_scope}, found)
+            if match is PARTIAL and partial is None:
+                partial = Found(table, root_path, match, entry, child_scope, asked, above)
+            elif match is NONE and entry.own is not None:
+                asked += (entry,)
+        return partial or Found(table, root_path, NONE, None, {}, asked, above, _redirects(table, scope, path))
+    except Exception as error:
+        # {id:int} fails on 5,000 digits, for one.
+        return Found(table, root_path, NONE, None, {}, asked, above, error=error)
+
+
+def _redirects(table: Table, scope: Scope, path: str) -> bool:
+    if table.router is None or not table.router.redirect_slashes or path == "/":
+        return False
+    whole: str = scope["path"]
+    other = {**scope, "path": whole.rstrip("/") if path.endswith("/") else whole + "/"}
+    path = route_path(other)
+    return any(entry.match(other, path)[0] is not NONE for entry in table.candidates(path))
 
 
 def routed(app: Any) -> Starlette | Router | None:
@@ -251,6 +309,7 @@ def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Any]:
         if hasattr(route, "original_router"):
             if iter_route_contexts is None:
                 raise RuntimeError("This FastAPI does not show the routes of included routers: pip install -U fastapi")
-            yield from iter_route_contexts([route])
+            # What has a way of its own in it can only be asked as a whole.
+            yield from iter_route_contexts([route]) if included_departure(route) is None else [route]
         else:
             yield route

@@ -198,6 +198,14 @@ def explain(validator: Validator, instance: Any, place: str) -> list[str]:
     return list(sentences)[:MOST_VIOLATIONS]
 
 
+def judge(schema: Validator, data: bytes, place: str) -> list[str]:
+    """The violations of the ``data`` of an action, which stands at ``place``; empty where there is none."""
+    try:
+        return explain(schema, loads(data or b"{}"), place)
+    except RecursionError:
+        return [f"{place}: Nested too deeply"]
+
+
 def _place(place: str, error: ValidationError) -> str:
     for part in error.absolute_path:
         place += f"[{part}]" if isinstance(part, int) else f".{part[:LONGEST_NAME]}" if place else part[:LONGEST_NAME]

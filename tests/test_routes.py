@@ -73,8 +73,9 @@ def scanned(routes: list[BaseRoute], scope: dict[str, Any]) -> tuple[Match, Base
     for route in routes:
         match, child = route.matches(scope)
         if match is Match.FULL:
-            below = getattr(route, "routes", None)
-            return (*scanned(below, {**scope, **child})[:2], child) if below else (match, route, child)
+            if isinstance(route, Mount | Host):
+                return (*scanned(route.routes, {**scope, **child})[:2], child)
+            return match, route, child
         if match is Match.PARTIAL and partial is None:
             partial, adds = route, child
     return (Match.PARTIAL, partial, adds) if partial is not None else (Match.NONE, None, None)
@@ -95,18 +96,19 @@ def test_the_index_is_equal_to_the_plain_scan(table: list[BaseRoute], path: str,
     found = find(indexed, dict(scope))
     match, route, adds = scanned(table, scope)
     assert (found.match, found.entry.route if found.entry else None) == (match, route)
-    if found.taken:
-        assert found.taken[1] == adds
-    elif adds is not None:
-        assert found.scope is not None
-        assert adds.items() <= found.scope.items()
+    assert found.error is None
+    while found.above is not None:
+        found = found.above
+    assert found.child_scope == (adds or {})
 
 
 def taken(table: Table, path: str) -> Any:
     """What the route that ``path`` is taken to adds to the scope; None where there is no such route."""
     table.refresh()
     found = find(table, {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []})
-    return found.taken and found.taken[1]
+    if found.error is not None:
+        raise found.error
+    return found.child_scope if found.match is Match.FULL else None
 
 
 def test_a_route_that_has_come_to_say_something_else_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ LAYERS = [
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
     ["content", "marks", "matching", "path"],
-    ["hooks", "keywords", "model", "schema", "vocabulary"],
+    ["hooks", "keywords", "model", "schema", "standard", "vocabulary"],
     ["errors", "installation"],
 ]
 

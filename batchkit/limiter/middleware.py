@@ -81,7 +81,7 @@ class LimitMiddleware:
             async with self.limiter:
                 await self.app(scope, receive, tell)
             return
-        if scope["type"] != "http" or self._is_charged(scope):
+        if scope["type"] != "http" or self._is_charged(scope, receive, send):
             await self.app(scope, receive, send)
             return
         found = self._find(scope)
@@ -144,12 +144,13 @@ class LimitMiddleware:
     def _asked_by(self, endpoint: object) -> bool:
         return any(endpoint is each for each in self.limiter.endpoints)
 
-    def _is_charged(self, scope: Scope) -> bool:
+    def _is_charged(self, scope: Scope, receive: Receive, send: Send) -> bool:
         action = current_action(scope)
-        if action is None and (running := RUNNING.get()) is not None and not running.passed:
-            # A middleware may have built the scope anew.
-            action = running
-        return action is not None and any(limiter is self.limiter for limiter in action.charged_by)
+        if action is None and (running := RUNNING.get()) is not None and running.carries(scope, receive, send):
+            # A middleware has built the scope anew.
+            action = running.action
+        # What goes on after its action has ended was not charged with it.
+        return action is not None and action.scope is not None and any(each is self.limiter for each in action.charged_by)
 
     def _is_free(self, found: Found) -> bool:
         entry = found.entry
@@ -169,17 +170,18 @@ class LimitMiddleware:
             self._warn(table, mounted="app_root_path" in scope)
         try:
             table.refresh()
-            return find(table, {"root_path": "", **scope})
+            found = find(table, {"root_path": "", **scope})
         except Exception:
             # A convertor of the host may fail on what a client sends: the host's own answer will say so.
             logger.debug("The route of a request cannot be told", exc_info=True)
             return None
+        return None if found.error is not None else found
 
     def _read(self, scope: Scope) -> Table | None:
         host = routed(self.app) or scope.get("app")
         if isinstance(host, Starlette | Router):
             router = host.router if isinstance(host, Starlette) else host
-            self._table = Table(router, Settings(), responder=host if isinstance(host, Starlette) else None)
+            self._table = Table(router, Settings())
         elif any(limit.routes is not None or limit.limit is not None for limit in self.limiter.limits):
             raise RuntimeError(
                 "LimitMiddleware: limits with routes or limit need a Starlette or FastAPI app, whose routes can be read"

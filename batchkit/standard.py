@@ -1,0 +1,73 @@
+"""Which routes, routers, apps and endpoints route by the code of Starlette or FastAPI alone, as batchkit reads it.
+
+Whatever has a way of its own cannot be told beforehand, and so is refused (contract section 2, "cannot be determined").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.routing import Router
+from starlette.types import ASGIApp
+
+__all__ = ["LIBRARIES", "answers_405", "departure", "has_low_priority_routes", "included_departure", "router_of"]
+
+LIBRARIES = ("starlette", "fastapi", "batchkit", "builtins")
+
+_LOOKUPS = ("__getattr__", "__getattribute__")
+_ROUTE = ("matches", "handle", "__call__", *_LOOKUPS)
+_ROUTER = ("app", "matches", "handle", "__call__", *_LOOKUPS)
+_APP = ("__call__", *_LOOKUPS)
+_ENDPOINT = ("__init__", "__await__", "dispatch", "method_not_allowed", *_LOOKUPS)
+
+
+def departure(thing: object) -> str | None:
+    """The first method by which a route, router or app routes in a way of its own, ``Folding.matches``; None where it has none."""
+    if isinstance(thing, Starlette):
+        # FastAPI routes by what it is given here, and not by where it is mounted.
+        return _own(thing, _APP) or departure(thing.router)
+    return _own(thing, _ROUTER if isinstance(thing, Router) else _ROUTE)
+
+
+def included_departure(route: Any) -> str | None:
+    """As ``departure``, of a router that FastAPI includes and all that is in it, as far as it is included too."""
+    if (own := departure(route.original_router)) is not None:
+        return own
+    for each in route.original_router.routes:
+        if (own := included_departure(each) if hasattr(each, "original_router") else departure(each)) is not None:
+            return own
+    return None
+
+
+def answers_405(endpoint: type[HTTPEndpoint]) -> bool:
+    """Whether Starlette's own code answers for a method that this class does not have."""
+    return not any(_definer(endpoint, name) for name in _ENDPOINT)
+
+
+def has_low_priority_routes(router: Router) -> bool:
+    """Whether FastAPI would try routes, of a frontend, that no public function shows, where no other takes a request."""
+    shown = getattr(router, "_iter_low_priority_routes", None)
+    return shown is not None and next(iter(shown()), None) is not None
+
+
+def router_of(app: ASGIApp) -> Router | None:
+    """The router of a Starlette or FastAPI app, or the router itself; None for any other app."""
+    return app.router if isinstance(app, Starlette) else app if isinstance(app, Router) else None
+
+
+def _own(thing: object, names: tuple[str, ...]) -> str | None:
+    of_instance = getattr(thing, "__dict__", {})
+    for name in names:
+        if name in of_instance or _definer(type(thing), name):
+            return f"{type(thing).__name__}.{name}"
+    return None
+
+
+def _definer(kind: type, name: str) -> type | None:
+    """The class that defines an attribute of ``kind``, unless that is a library's. What instruments the library counts as its."""
+    for each in kind.__mro__:
+        if name in vars(each):
+            return None if each.__module__.partition(".")[0] in LIBRARIES else each
+    return None
