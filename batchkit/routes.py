@@ -92,9 +92,9 @@ class Entry:
             return Verdict(None, f"{self.own} routes in a way of its own", final=True)
         # From the inside out: the route's own mark speaks before that of a mount around it, a refusal anywhere before all.
         inside = self.below.around if self.below is not None else (self.endpoint, *self.around)
-        if lacks(self.endpoint, method):
-            return Verdict(DEFAULT_MARK)
         marks = [read_mark(layer, method) for layer in inside]
+        if lacks(self.endpoint, method):
+            return Verdict(next((mark for mark in marks if isinstance(mark, Mark)), DEFAULT_MARK))
         if False in marks:
             nested = any(isinstance(layer, Settings) for layer in layers(self.endpoint))
             return Verdict(None, "it is itself a batch endpoint" if nested else "it is marked @not_batchable", final=nested)

@@ -313,8 +313,8 @@ async def test_the_limiter_passes_the_check_for_hooks(
 async def test_methods_that_clients_make_up_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     """A server with h11 passes on any method, of up to 64 KiB: what is kept for each would be a leak at the client's will."""
 
+    @batchable(limit="misspelled")
     class Tasks(HTTPEndpoint):
-        @batchable(limit="misspelled")
         async def get(self, request: Request) -> Response:
             return Response()
 
