@@ -21,6 +21,7 @@ from batchkit.console import asks_for_page, page
 from batchkit.dispatch import Dispatch, collect, enter
 from batchkit.errors import BatchError
 from batchkit.fastapi import SIGNATURE, show_in_fastapi
+from batchkit.fields import line_type
 from batchkit.frame import Frame, frame
 from batchkit.guard import Guards
 from batchkit.keywords import suggesting
@@ -28,7 +29,7 @@ from batchkit.lines import Lines
 from batchkit.marks import MarkedApp, not_batchable
 from batchkit.model import Batch
 from batchkit.openapi import in_one_piece
-from batchkit.request import ClientGone, line_type, read
+from batchkit.request import ClientGone, read
 from batchkit.resolve import Resolver
 from batchkit.routes import routed
 from batchkit.rules import check_template

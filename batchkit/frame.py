@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 from starlette.types import Scope
 
+from batchkit.fields import less_lines
 from batchkit.model import ACTION_KEY, Action
 
 __all__ = ["WITHHELD", "WITHHELD_PREFIXES", "Frame", "frame", "host_header"]
@@ -64,7 +65,7 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
 
     ``state`` is the lifespan state; None takes the batch's own, less keys that begin with ``_``. ``nested`` is False where
     the host's router itself routes the batch, so that the scope's ``root_path`` is the one that the host was called with.
-    ``in_lines`` is True where the batch's ``Accept`` asks for lines, which is nothing to ask of an action.
+    ``in_lines`` is True where the answer goes in lines: its actions do not see that lines were asked for.
     """
     shared = {**_OWN, **{key: scope[key] for key in SCOPE_KEYS if key in scope}}
     # 2.4: a streaming response need not listen for the disconnect beside its work, it runs to its end.
@@ -79,7 +80,7 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
         (name, value) for name, value in scope["headers"] if name not in WITHHELD and not name.startswith(WITHHELD_PREFIXES)
     ]
     if in_lines:
-        headers = [*(header for header in headers if header[0] != b"accept"), (b"accept", b"*/*")]
+        headers = less_lines(headers)
     if state is None:
         state = {key: value for key, value in scope.get("state", {}).items() if not key.startswith("_")}
     if base_path is None:

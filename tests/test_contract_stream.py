@@ -215,23 +215,57 @@ async def test_who_prefers_lines_gets_them(accept: list[bytes], media_type: byte
     answer = await post(hosting(HELLO), envelope(action("/hello")), headers=[(b"accept", value) for value in accept])
     assert answer.status == 200
     assert answer.all(b"content-type") == [media_type]
-    seen = '{"accept":%s}' % (json.dumps([value.decode("latin-1") for value in accept]) if media_type == PLAIN else '["*/*"]')
     if media_type == PLAIN:
         [result] = json.loads(answer.body)["data"]
         assert answer.all(b"content-length") == [b"%d" % len(answer.body)]
+        assert result.pop("body") == {"accept": [value.decode("latin-1") for value in accept]}
     else:
         [result] = lines(answer.body)
         assert result.pop("index") == 0
-    assert result == {"status_code": 200, "headers": {}, "body": json.loads(seen)}
+        del result["body"]
+    assert result == {"status_code": 200, "headers": {}}
 
 
-async def test_actions_see_an_accept_of_their_own_in_streams_only() -> None:
-    """“Actions see `Accept: */*`.” Once, however often the batch's stood there; the plain answer's actions see the batch's."""
-    app = hosting(HELLO)
-    answer = await stream(app, action("/hello"), headers=[(b"accept", b"text/html")])
-    assert lines(answer.body)[0]["body"] == {"accept": ["*/*"]}
-    [result] = await batch(app, action("/hello"), headers=[(b"accept", b"text/html")])
-    assert result["body"] == {"accept": ["text/html"]}
+@pytest.mark.parametrize(
+    ("accept", "seen"),
+    [
+        ([NDJSON], ["*/*"]),
+        ([b"application/x-ndjson, application/jsonl;q=0.5", b"Application/JSONL ; q=0"], ["*/*"]),
+        ([b" , application/x-ndjson,\t", b""], ["*/*"]),
+        ([b"application/x-ndjson, */*"], ["*/*"]),
+        ([b"application/x-ndjson, application/json;q=0.9"], ["application/json;q=0.9"]),
+        ([b"text/html , application/x-ndjson;q=0.8,  Image/PNG;Q=1,*/* ;q=0.1"], ["text/html ,  Image/PNG;Q=1,*/* ;q=0.1"]),
+        ([b"text/html, */*;q=0.1", b"application/jsonl", b"text/csv "], ["text/html, */*;q=0.1", "text/csv "]),
+        ([b'a/b;c="x, application/x-ndjson;y\\", z", application/jsonl'], ['a/b;c="x, application/x-ndjson;y\\", z"']),
+        ([b"application/x-ndjson, application/jsonlines, x-ndjson, \xff"], ["application/jsonlines, x-ndjson, \xff"]),
+    ],
+)
+async def test_actions_see_what_is_accepted_of_them(accept: list[bytes], seen: list[str]) -> None:
+    """“Actions see the client's `Accept` less the line types, `*/*` if nothing is left: so a client can ask for lines and tell its
+    actions `application/json`.”"""
+    answer = await post(hosting(HELLO), envelope(action("/hello")), headers=[(b"accept", value) for value in accept])
+    assert answer.all(b"content-type")[0] in (NDJSON, JSONL)
+    assert lines(answer.body)[0]["body"] == {"accept": seen}
+
+
+async def test_a_plain_answers_actions_see_the_whole_accept() -> None:
+    """“Request headers of an action are the batch's own”: it is only where the answer goes in lines that a type of lines was not
+    meant for the actions.
+    """
+    accept = b"application/json, application/x-ndjson;q=0.5"
+    [result] = await batch(hosting(HELLO), action("/hello"), headers=[(b"accept", accept)])
+    assert result["body"] == {"accept": [accept.decode()]}
+
+
+@pytest.mark.parametrize("values", [lambda rest: [NDJSON + b"," * rest], lambda rest: [b"," * (rest - 2), NDJSON]])
+async def test_an_accept_of_over_4_kib_prefers_nothing(values: Callable[[int], list[bytes]]) -> None:
+    """What a client can make long chooses lines up to a bound, all fields of the name taken together; an action has it all the same."""
+    for rest, media_type in ((4096 - len(NDJSON), NDJSON), (4097 - len(NDJSON), PLAIN)):
+        accept = values(rest)
+        answer = await post(hosting(HELLO), envelope(action("/hello")), headers=[(b"accept", value) for value in accept])
+        assert answer.all(b"content-type") == [media_type]
+        if media_type == PLAIN:
+            assert answer.json()["data"][0]["body"] == {"accept": [value.decode() for value in accept]}
 
 
 async def test_whatever_refuses_the_batch_as_a_whole_is_plain_json() -> None:

@@ -51,7 +51,7 @@ LAYERS = [
     ["routes"],
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
-    ["content", "marks", "matching", "path"],
+    ["content", "fields", "marks", "matching", "path"],
     ["hooks", "keywords", "model", "schema", "standard", "vocabulary"],
     ["errors", "installation"],
 ]

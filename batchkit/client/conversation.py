@@ -23,8 +23,8 @@ ABSENT = frozenset({301, 302, 303, 307, 308, 404, 405, 415, 501})
 # The client has been told too little of the endpoint, its max_actions say.
 ILL_TOLD = frozenset({400, 413})
 LINES = frozenset({"application/x-ndjson", "application/jsonl"})
-# Wildcards never choose lines; they are for a server without them, which hands this field on to its actions.
-ACCEPT_LINES = b"application/x-ndjson, application/json;q=0.9, */*;q=0.1"
+# Actions see this less the type of lines: what the caller says itself.
+ACCEPT_LINES = b"application/x-ndjson, */*"
 
 
 class Alone(enum.Enum):
@@ -128,7 +128,7 @@ def _request(actions: Sequence[Action], server: Server) -> httpx2.Request:
     fields, extensions = list(actions[0].fields), actions[0].request.extensions
     # A stream has no place for the cookies of an action that ends after its header has gone out: what writes may well set some.
     reads = all(action.request.method in ("GET", "HEAD") for action in actions)
-    # Actions see this in a plain answer, and */* in lines: only who says just that may have lines.
+    # Any other Accept stays as the caller wrote it.
     if reads and server.stream and [value for name, value in fields if name == b"accept"] == [b"*/*"]:
         fields = [(name, ACCEPT_LINES if name == b"accept" else value) for name, value in fields]
     # An endpoint of the other dialect would make other requests of these actions: so it refuses them.

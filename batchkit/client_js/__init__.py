@@ -9,10 +9,10 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
+from batchkit.fields import fields
 from batchkit.request import is_nested
 
 __all__ = ["asks_for_client", "client", "client_version", "wire_part"]
@@ -43,8 +43,8 @@ def client(scope: Scope) -> Response:
         "cache-control": "public, max-age=31536000, immutable" if current else "no-cache",
         "x-content-type-options": "nosniff",
     }
-    known = Headers(scope=scope).get("if-none-match", "")
-    if any(tag.strip().removeprefix("W/") in (headers["etag"], "*") for tag in known.split(",")):
+    (known,) = fields(scope, b"if-none-match")
+    if any(tag.strip().removeprefix("W/") in (headers["etag"], "*") for tag in known.decode("latin-1").split(",")):
         return Response(status_code=304, headers=headers)
     return Response(_source(), headers=headers, media_type="text/javascript")
 

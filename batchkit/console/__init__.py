@@ -17,8 +17,9 @@ from importlib.resources import files
 from starlette.types import Scope
 
 from batchkit.client_js import wire_part
+from batchkit.fields import accepts
 from batchkit.frame import Frame
-from batchkit.request import accepts, is_nested
+from batchkit.request import is_nested
 from batchkit.settings import Settings
 
 __all__ = ["asks_for_page", "page"]

@@ -1,0 +1,82 @@
+"""What the header fields of a batch's own request say, each read within a bound: a client can make any of them long."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.types import Scope
+
+__all__ = ["LONGEST", "accepts", "fields", "less_lines", "line_type"]
+
+Fields = list[tuple[bytes, bytes]]
+
+# In bytes. What browsers and libraries send is a tenth of this.
+LONGEST = 4096
+
+_LINE_TYPES = (b"application/jsonl", b"application/x-ndjson")
+_WEIGHT = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)").fullmatch
+
+
+def fields(scope: Scope, *names: bytes) -> list[bytes]:
+    """The values of the fields of these names, empty where there is none.
+
+    Those of one name are joined, so that what comes twice is no media type, coding or length any more. What is longer than
+    ``LONGEST`` is a lone comma, which is none of these either, and prefers nothing.
+    """
+    found: dict[bytes, list[bytes]] = {name: [] for name in names}
+    for name, value in scope["headers"]:
+        if name in found:
+            found[name].append(value)
+    return [value if len(value) <= LONGEST else b"," for value in map(b", ".join, found.values())]
+
+
+def accepts(scope: Scope, media_type: bytes) -> float:
+    """How much the ``Accept`` of a request likes a media type that it names, from 0 to 1; 0 where it does not name it."""
+    (accept,) = fields(scope, b"accept")
+    return _qualities(accept.lower()).get(media_type, 0.0)
+
+
+def line_type(scope: Scope) -> bytes | None:
+    """The media type in which this client prefers one line per result (contract section 6), None for the plain answer."""
+    (accept,) = fields(scope, b"accept")
+    if b"jsonl" not in (accept := accept.lower()) and b"ndjson" not in accept:
+        # As nearly always: there is nothing to weigh.
+        return None
+    qualities = _qualities(accept)
+    quality, media_type = max((qualities.get(name, 0.0), name) for name in _LINE_TYPES)
+    return media_type if quality > 0 and quality >= qualities.get(b"application/json", 0.0) else None
+
+
+def less_lines(headers: Fields) -> Fields:
+    """These header fields with an ``Accept`` less the line types, and ``*/*`` if nothing is left (contract section 6)."""
+    kept: Fields = []
+    accepting = False
+    for name, value in headers:
+        if name == b"accept":
+            value = _less_lines(value)
+            if not value.strip(b", \t"):
+                continue
+            accepting = True
+        kept.append((name, value))
+    return kept if accepting else [*kept, (b"accept", b"*/*")]
+
+
+def _less_lines(accept: bytes) -> bytes:
+    entries = _entries(accept)
+    kept = [entry for entry in entries if _parts(entry)[0].strip().lower() not in _LINE_TYPES]
+    return accept if len(kept) == len(entries) else b",".join(kept).strip()
+
+
+def _qualities(accept: bytes) -> dict[bytes, float]:
+    """How much an ``Accept`` in lower case likes each media type that it names; of two of a name, the first counts."""
+    qualities: dict[bytes, float] = {}
+    for entry in _entries(accept):
+        essence, *parameters = [part.strip() for part in _parts(entry)]
+        if essence not in qualities:
+            qualities[essence] = next((float(match[1]) for part in parameters if (match := _WEIGHT(part))), 1.0)
+    return qualities
+
+
+# As bytes.split, but for separators within quotes.
+_entries = re.compile(rb'(?s)(?:\A|,)((?:[^,"]++|"(?:[^"\\]++|\\.)*+"?+)*+)').findall
+_parts = re.compile(rb'(?s)(?:\A|;)((?:[^;"]++|"(?:[^"\\]++|\\.)*+"?+)*+)').findall
