@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from batchkit.errors import ResultTooLarge
 
-__all__ = ["is_json", "is_json_type", "media_type", "on_one_line", "render", "undo_coding"]
+__all__ = ["is_charset", "is_json", "is_json_type", "media_type", "on_one_line", "render", "undo_coding"]
 
 _TEXT_TYPES = frozenset(
     {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}
@@ -19,9 +19,12 @@ _TEXT_TYPES = frozenset(
 
 MOST_MEMBERS = 16
 
+# In bytes. A handler may say of a file what a client said of it, at any length.
+LONGEST_KNOWN = 256
+
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-][a-z0-9!#$&^_.+-]*\+)?json").fullmatch
 # What texts come in on the web. Python knows more: some take quadratic time, and each unknown name is remembered for ever.
-_CHARSET = re.compile(
+is_charset = re.compile(
     r"(?:us-)?ascii|utf-?8|utf-?(?:16|32)(?:-?[lb]e)?|iso-8859-[0-9]{1,2}|windows-(?:125[0-8]|874)|koi8-[ru]"
     r"|shift[_-]jis|euc-(?:jp|kr)|iso-2022-jp|gbk|gb2312|gb18030|big5|latin-?1"
 ).fullmatch
@@ -99,7 +102,7 @@ def render(content_type: bytes, coding: bytes, content: bytes) -> bytes | str | 
     """
     if not content:
         return b"{}"
-    calls_itself_json, charset = _kind(content_type)
+    calls_itself_json, charset = _known_kind(content_type) if len(content_type) <= LONGEST_KNOWN else _kind(content_type)
     if not coding:
         if calls_itself_json and is_json(content):
             return content
@@ -111,13 +114,15 @@ def render(content_type: bytes, coding: bytes, content: bytes) -> bytes | str | 
     return None
 
 
-@lru_cache(maxsize=64)
 def _kind(content_type: bytes) -> tuple[bool, str | None]:
     """Whether the content calls itself JSON, and the charset to read it in as text, None where it is not text."""
     essence, parameters = media_type(content_type)
     charset = parameters.get("charset")
     calls_itself_json = is_json_type(essence)
-    if charset is not None and not _CHARSET(charset):
+    if charset is not None and not is_charset(charset):
         return calls_itself_json, None
     textual = calls_itself_json or charset or not essence or essence.startswith("text/") or essence.endswith("+xml")
     return calls_itself_json, (charset or "utf-8") if textual or essence in _TEXT_TYPES else None
+
+
+_known_kind = lru_cache(maxsize=64)(_kind)

@@ -43,7 +43,7 @@ class Dialect:
 
     def apply(self, action: Action, relative_path: str, options: Options | None) -> None:
         """Give ``action`` the request that it stands for; its method and data are already there. Raises InvalidAction."""
-        if ORDINARY(relative_path) and len(relative_path) <= LONGEST:
+        if len(relative_path) <= LONGEST and ORDINARY(relative_path):
             action.path, query_string = relative_path, b""
             action.raw_path = relative_path.encode()
         else:

@@ -79,6 +79,13 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     headers = [
         (name, value) for name, value in scope["headers"] if name not in WITHHELD and not name.startswith(WITHHELD_PREFIXES)
     ]
+    host = None
+    for place, (name, value) in enumerate(headers):
+        if name == b"host":
+            host = value
+            # First, as clients should send it: it is looked for with every action, and there may be many fields before it.
+            headers.insert(0, headers.pop(place))
+            break
     if in_lines:
         headers = less_lines(headers)
     if state is None:
@@ -88,7 +95,7 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     else:
         path = root_path + base_path.rstrip("/")
         raw_path = quote(path).encode()
-    return Frame(shared, headers, path, raw_path, state, host_header(scope))
+    return Frame(shared, headers, path, raw_path, state, host)
 
 
 def host_header(scope: Scope) -> bytes | None:

@@ -26,7 +26,7 @@ _SPELLINGS = {spelling: name for name in METHODS for spelling in (name, name.low
 LONGEST_EXPLAINED = 2048
 
 
-class _Action(Struct, forbid_unknown_fields=True):
+class _Action(Struct, forbid_unknown_fields=True, omit_defaults=True):
     relative_path: str
     method: str
     data: Raw = Raw()
@@ -110,8 +110,9 @@ def decode(body: bytes, settings: Settings) -> tuple[Action, ...]:
         try:
             _decode_action(action, _fields(item) if isinstance(item, Raw) else item, dialect)
         except msgspec.ValidationError:
-            raw_action = item if isinstance(item, Raw) else _raw_actions(body)[index]
-            action.refuse(InvalidAction(*_explain_action(raw_action, f"data.actions[{index}]")), settings.help)
+            # By its own bytes: a look into the whole body for each would be quadratic.
+            raw = item if isinstance(item, Raw) else Raw(_encode_json(item))
+            action.refuse(InvalidAction(*_explain_action(raw, f"data.actions[{index}]")), settings.help)
         except InvalidAction as error:
             action.refuse(InvalidAction(*(f"data.actions[{index}].{message}" for message in error.messages)), settings.help)
         actions.append(action)
@@ -241,10 +242,10 @@ def _parts(result: Result, shown: Set[bytes] | None, cookies: list[tuple[bytes, 
 
 
 def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = {}
+    fields: dict[bytes, list[bytes]] = {}
     for name, value in raw_headers:
-        fields[name] = b"%s, %s" % (fields[name], value) if name in fields else value
-    return fields
+        fields.setdefault(name, []).append(value)
+    return {name: b", ".join(values) for name, values in fields.items()}
 
 
 # What tells how to read a body that does not stand as JSON.

@@ -453,6 +453,19 @@ async def test_tracestate_and_baggage_go_along(telemetry: Telemetry) -> None:
     assert seen == {"tracestate": "vendor=1", "baggage": "a=1"}
 
 
+async def test_a_long_field_is_no_part_of_a_trace(telemetry: Telemetry) -> None:
+    """Some propagators take quadratic time to read one. Its action has it all the same."""
+
+    async def read(request: Request) -> Response:
+        return JSONResponse([baggage.get_baggage("a"), request.headers["baggage"][:3]])
+
+    app = hosting(telemetry, {"/read": read})
+    for length, known in ((4096, "1"), (4097, None)):
+        value = (b"a=1" + b",b=%b" % (b"c" * 200) * 30)[:length]
+        [result] = await batch(app, action("/read"), headers=[TRACEPARENT, (b"baggage", value)])
+        assert result["body"] == [known, "a=1"]
+
+
 async def test_a_trace_that_the_host_begins_anew_has_no_tracestate_of_the_clients(telemetry: Telemetry) -> None:
     async def anew(scope: Scope, receive: Receive, send: Send) -> None:
         with telemetry.tracer_provider.get_tracer("host").start_as_current_span("anew", context.Context()):

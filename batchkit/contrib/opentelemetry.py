@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.errors import ActionFailed, BatchError, TooManyRequests
+from batchkit.fields import LONGEST
 from batchkit.keywords import suggesting
 from batchkit.model import Action, Batch, current_action
 
@@ -159,7 +160,9 @@ class OpenTelemetry:
         around, kind = context.get_current(), SpanKind.INTERNAL
         if not trace.get_current_span().get_span_context().is_valid:
             # Nothing instruments the host: the client's trace begins here.
-            around, kind = propagate.extract(Headers(scope=batch.scope), around), SpanKind.SERVER
+            # A longer field is no trace's, and some propagators take quadratic time to read one.
+            fields = [(name, value) for name, value in batch.scope["headers"] if len(value) <= LONGEST]
+            around, kind = propagate.extract(Headers(raw=fields), around), SpanKind.SERVER
         span = self._tracer.start_span("batch", around, kind, start_time=start)
         if span.is_recording():
             span.set_attributes(

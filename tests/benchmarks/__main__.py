@@ -52,15 +52,21 @@ async def measure(parts: list[str], rounds: int, *, as_json: bool) -> int:
             async for figure in PARTS[part](rounds):
                 figures[part].append(figure)
                 print(figure, file=out, flush=True)
-    bodies = await hostile.dearest() if "hostile" in parts else []
-    if bodies:
-        print(f"\nhostile: CPU of bodies of 1 MiB, in ms, with the batch's status; the dearest of {len(bodies)}:", file=out)
-        for milliseconds, status, name in bodies[:5]:
-            print(f"  {milliseconds:7.1f}  {status}  {name}", file=out)
+    requests = await hostile.dearest() if "hostile" in parts else []
+    growth = await hostile.growth(requests) if requests else []
+    if requests:
+        print(f"\nhostile: CPU of requests of 1 MiB, in ms, with the batch's status; the dearest of {len(requests)}:", file=out)
+        for milliseconds, status, name in requests[:5]:
+            print(f"  {milliseconds:7.1f}  {status}  {name}{'' if milliseconds <= hostile.MOST else '  NOT'}", file=out)
+        print("… and how many times as much they cost where max_actions is 100; the steepest:", file=out)
+        for times, name in growth[:5]:
+            print(f"  {times:7.1f}       {name}{'' if times <= hostile.MOST_GROWTH else '  NOT'}", file=out)
     if as_json:
         content = {part: [asdict(figure) | {"met": figure.met} for figure in rows] for part, rows in figures.items()}
-        print(json.dumps({"versions": versions(), "figures": content, "hostile": bodies}, indent=2))
-    return int(any(figure.met is False for rows in figures.values() for figure in rows))
+        print(json.dumps({"versions": versions(), "figures": content, "hostile": requests, "growth": growth}, indent=2))
+    missed = any(figure.met is False for rows in figures.values() for figure in rows)
+    dear = any(milliseconds > hostile.MOST for milliseconds, _, _ in requests)
+    return int(missed or dear or any(times > hostile.MOST_GROWTH for times, _ in growth))
 
 
 def versions() -> dict[str, str]:
