@@ -7,7 +7,9 @@ The requests are those of the benchmark, which has their seconds; “at most 0.1
 from __future__ import annotations
 
 import gc
+import importlib
 import json
+import re
 import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -15,6 +17,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 from starlette.applications import Starlette
@@ -23,11 +26,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from batchkit import BatchEndpoint, batchable, wire
+from batchkit.client.actions import Action, action_of
+from batchkit.client.conversation import Call, conversation
+from batchkit.client.server import Server
 from batchkit.client_js import client_version
 from tests.asgi import request
 from tests.batches import JSON, action, batch, envelope, messages, post
 from tests.benchmarks import hostile
 from tests.steps import Steps, counted
+from tests.test_structure import MODULES, PACKAGE
 
 pytestmark = pytest.mark.anyio
 
@@ -308,3 +315,60 @@ async def test_what_is_wrong_with_an_action_is_said_the_same_beside_one_that_has
     beside = await batch(app, *entries, {})
     assert [messages(result) for result in alike] == [messages(result) for result in beside[:-1]]
     assert [len(messages(result)) for result in alike] == [1, 1, 1, 1, 3, 2, 1]
+
+
+# What a server, or the caller of a client, can make long
+
+
+def test_a_line_that_comes_in_many_pieces_is_put_together_once() -> None:
+    at = Server("https://example.com/batch")
+
+    def call(path: str) -> Call:
+        action = action_of(httpx2.Request("GET", f"https://example.com{path}", headers={"accept": "*/*"}), at)
+        assert isinstance(action, Action)
+        return Call(action)
+
+    def line(index: int) -> bytes:
+        return b'{"index":%d,"status_code":200,"headers":{},"body":"%b"}\n' % (index, b"x" * 10 * KIB)
+
+    calls, content = [call("/1"), call("/2")], line(1) + line(0)
+    talk = conversation(calls, at)
+    next(talk)
+    talk.send(httpx2.Response(200, headers={"content-type": "application/x-ndjson"}))
+    with counted() as steps:
+        for start in range(0, len(content), 2):
+            talk.send(content[start : start + 2])
+    assert steps.read < 2 * len(content)
+    assert [call.outcome.status_code for call in calls if isinstance(call.outcome, httpx2.Response)] == [200, 200]
+
+
+def test_what_a_server_says_is_cut_before_it_is_laid_out() -> None:
+    at = Server("https://example.com/batch")
+    action = action_of(httpx2.Request("GET", "https://example.com/1"), at)
+    assert action is not None
+    talk = conversation([Call(action), Call(action)], at)
+    next(talk)
+    talk.send(httpx2.Response(400))
+    talk.send(json.dumps({"errors": [{"message": "a - b " * 100 * KIB}]}).encode())
+    with counted() as steps, pytest.raises(StopIteration):
+        talk.send(None)
+    assert steps.read < 20 * KIB
+
+
+# A sign or a set of signs, any number of times, and then something else; not at the start of a line.
+LEADING = r"(?:\[\^?\]?(?:[^\]\\]|\\.)*\]|\\.|[^\\\[(^])[*+](?![+/])."
+
+
+@pytest.mark.parametrize("name", sorted({*MODULES} - {"configuration"}))
+def test_no_pattern_that_is_searched_for_begins_with_a_repeat(name: str) -> None:
+    """From each place in a text it would run as far as the repeat does, which is quadratic. What a host configures is short."""
+    for item in vars(importlib.import_module(f"batchkit.{name}".removesuffix(".__init__"))).values():
+        pattern = item if isinstance(item, re.Pattern) else getattr(item, "__self__", None)
+        if isinstance(pattern, re.Pattern) and getattr(item, "__name__", "search") not in ("match", "fullmatch"):
+            text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+            assert not re.match(LEADING, text), text
+
+
+@pytest.mark.parametrize("script", sorted(PACKAGE.rglob("*.js")), ids=lambda path: path.name)
+def test_no_pattern_of_a_script_begins_with_a_repeat(script: Path) -> None:
+    assert re.findall(r"[(=,|&?:] ?/" + LEADING, script.read_text()) == []

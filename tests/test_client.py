@@ -376,6 +376,17 @@ async def test_a_result_that_cannot_be_read_fails_only_its_own_request() -> None
     assert response.json() == 3
 
 
+@pytest.mark.parametrize("charset", ["punycode", "idna", "utf-7", "unicode_escape", "rot13", "x" * 5000])
+async def test_text_is_only_in_charsets_that_a_batch_endpoint_decodes(charset: str) -> None:
+    """Python has others: some take quadratic time, and an unknown name is remembered for ever."""
+    result = {"status_code": 200, "headers": {"content-type": f"text/plain; charset={charset}"}, "body": "text"}
+    with Recorded(answer=at_batch(lambda: JSONResponse({"data": [result, result]}))).serving() as server:
+        async with client_of(server) as client:
+            errors = await at_once(client, *tasks(1, 2))
+    expected = "A result of a batch cannot be read: it is text in a charset that no batch endpoint decodes"
+    assert [str(error) for error in errors] == [expected] * 2
+
+
 async def test_each_caller_has_an_error_of_its_own() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

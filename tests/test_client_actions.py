@@ -18,6 +18,7 @@ from batchkit.client.server import MOST_REFUSED, Server
 from batchkit.frame import WITHHELD
 from batchkit.settings import Settings
 from batchkit.wire import decode
+from tests.steps import counted
 
 URL = "https://example.com/api/1.0"
 client = httpx2.Client()
@@ -183,6 +184,22 @@ def test_what_was_refused_is_remembered_within_bounds() -> None:
     for number in range(MOST_REFUSED):
         at.refused("GET", b"/" + b"x" * number)
     assert not at.refuses("GET", b"/exports/1")
+
+
+def test_what_was_refused_is_remembered_by_its_kind() -> None:
+    at = server()
+    at.refused("GET", b"/a1/b//2c/d3e/")
+    assert at.refuses("GET", b"/4/b//55/6/")
+    assert not any(at.refuses("GET", path) for path in (b"/4/b//55/6", b"/4/b/55/6/", b"/a/b//2c/d3e/", b"/4/7/b//55/6/"))
+
+
+def test_a_path_that_no_action_has_is_not_looked_for_among_what_was_refused() -> None:
+    at = server()
+    at.refused("GET", b"/tasks/1")
+    request = client.build_request("GET", f"{URL}/{'a' * 30_000}")
+    with counted() as steps:
+        assert action_of(request, at) is None
+    assert steps.patterns == set()
 
 
 @pytest.mark.parametrize("make", [BatchTransport, AsyncBatchTransport])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from base64 import b64encode
 from hashlib import sha256
+from importlib.resources import files
 from typing import Any
 
 import anyio
@@ -265,3 +267,13 @@ async def test_a_batch_that_did_not_run_has_no_times() -> None:
 
     answer = await post(host(server_timing=True, cost_hook=refuse), envelope(action("/tasks")), path="/api/batch")
     assert (answer.status, answer.all(b"server-timing")) == (429, [])
+
+
+@pytest.mark.parametrize("sign", ["a", '\\"', "\\\n", " ", "{"])
+def test_a_string_without_its_end_is_one_token(node: str, sign: str) -> None:
+    """What a person has typed so far is no JSON yet. To look for the end from within such a string would take quadratic time."""
+    text = '[1,"' + sign * 3
+    source = files("batchkit.console").joinpath("json.js").read_text()
+    script = f"{source}; console.log(JSON.stringify(Array.from(tokensOf({json.dumps(text)}), ([, token]) => token)))"
+    done = subprocess.run([node, "-e", script], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == ["[", "1", ",", '"' + sign * 3]

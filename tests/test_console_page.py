@@ -569,7 +569,11 @@ def test_a_batch_is_shared_by_a_link_without_its_token_and_does_not_run_by_itsel
 
 
 @pytest.mark.parametrize(
-    "shared", ["%%%", "bm9uZQ", fragment([{"method": "<b>", "path": "/"}]), fragment([{"method": "GET", "path": "/"}] * 11)]
+    "shared",
+    [
+        *("%%%", "bm9uZQ", fragment([{"method": "<b>", "path": "/"}]), fragment([{"method": "GET", "path": "/"}] * 11)),
+        fragment([{"method": "GET", "path": "/{a}".ljust(2001, "/")}]),
+    ],
 )
 def test_a_link_that_holds_no_batch_is_said_to(open_page: Open, url: str, shared: str) -> None:
     page = open_page(f"{url}#{shared}")

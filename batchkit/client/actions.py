@@ -18,6 +18,7 @@ from batchkit.errors import InvalidAction
 from batchkit.frame import WITHHELD, WITHHELD_PREFIXES
 from batchkit.model import METHODS
 from batchkit.model import Action as ServerAction
+from batchkit.path import LONGEST
 
 __all__ = ["ENVELOPE", "Action", "action_of"]
 
@@ -63,7 +64,10 @@ def action_of(request: httpx2.Request, server: Server) -> Action | None:
     target, _, query = url.raw_path.partition(b"?")
     path = target.removeprefix(server.base)
     is_batch = target.rstrip(b"/") == server.url.raw_path.rstrip(b"/")
-    if server.base + path != target or not path.startswith(b"/") or is_batch or server.refuses(method, path):
+    if server.base + path != target or not path.startswith(b"/") or is_batch:
+        return None
+    # What is remembered of refused requests is as short as their paths.
+    if len(path) > LONGEST or server.refuses(method, path):
         return None
     # The request that a redirect makes has not been read yet.
     content = request.read()

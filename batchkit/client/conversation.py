@@ -146,7 +146,7 @@ def _reason(response: httpx2.Response, content: bytes) -> str:
             return "it redirects elsewhere"
     try:
         # It stands in one line of a log.
-        return shorten(msgspec.json.decode(content)["errors"][0]["message"], 300)
+        return shorten(msgspec.json.decode(content)["errors"][0]["message"][:1000], 300)
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
         return response.reason_phrase
 
@@ -185,11 +185,14 @@ def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -
         for call, result in zip(calls, read_results(content, len(calls)), strict=True):
             settle(call, result)
         return
-    rest = b""
+    # Joined once: a line may come in any number of chunks.
+    line: list[bytes] = []
     while (chunk := (yield Chunk())) is not None:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            result = read_line(line, len(calls))
+        more, *others = chunk.split(b"\n")
+        line.append(more)
+        for start in others:
+            result = read_line(b"".join(line), len(calls))
+            line = [start]
             if calls[result.index].outcome is not None:
                 raise httpx2.RemoteProtocolError(f"The answer to a batch holds the result {result.index} twice")
             settle(calls[result.index], result)

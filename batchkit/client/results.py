@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from batchkit.client.actions import Action
-from batchkit.content import media_type
+from batchkit.content import is_charset, media_type
 
 __all__ = ["Result", "copy", "is_refusal", "read_line", "read_results", "response_of"]
 
@@ -118,6 +118,8 @@ def _content(result: Result) -> bytes:
         return base64.b64decode(_string.decode(raw), validate=True)
     # A string without a type is JSON: that of JSON is left out, as that is how it stands there.
     if "content-type" in result.headers and raw[:1] == b'"':
-        charset = media_type(result.headers["content-type"].encode("latin-1"))[1].get("charset")
-        return _string.decode(raw).encode(charset or "utf-8")
+        charset = media_type(result.headers["content-type"].encode("latin-1"))[1].get("charset") or "utf-8"
+        if not is_charset(charset):
+            raise LookupError("it is text in a charset that no batch endpoint decodes")
+        return _string.decode(raw).encode(charset)
     return raw

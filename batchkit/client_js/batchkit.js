@@ -222,7 +222,7 @@ class Batcher {
     const { origin, pathname, search } = new URL(url);
     const path = pathname.slice(this.#base.length);
     const fits = origin === this.#url.origin && pathname.startsWith(`${this.#base}/`) && pathname !== this.#url.pathname
-      && isOrdinary(path) && path.length <= LONGEST_PATH && search.length <= LONGEST_QUERY
+      && path.length <= LONGEST_PATH && search.length <= LONGEST_QUERY && isOrdinary(path)
       && METHODS.includes(method) && redirect === "follow" && !keepalive && !integrity
       && ["default", "no-store"].includes(cache) && ["cors", "same-origin"].includes(mode)
       && ![...headers.keys()].some((name) => WITHHELD.test(name)) && !/ndjson|jsonl/.test(headers.get("Accept"))
@@ -454,7 +454,9 @@ function placeOf(name, value, relativeTo, meant) {
 
 /** The path of a URL, without a slash at its end. */
 function bare({ pathname }) {
-  return pathname.replace(/\/+$/, "");
+  let end = pathname.length;
+  while (pathname[end - 1] === "/") end--;
+  return pathname.slice(0, end);
 }
 
 /** Whether a path can be an action's as it is: nothing in it could be read as another path. */
@@ -469,7 +471,7 @@ function isOrdinary(path) {
 
 /** What is remembered of a refused call: its method and path, less what looks like an id. */
 function kindOf(method, path) {
-  return `${method} ${path.replace(/[^/]*\d[^/]*/g, "*")}`;
+  return `${method} ${path.split("/").map((segment) => (/\d/.test(segment) ? "*" : segment)).join("/")}`;
 }
 
 /** A request's body as text; null where it is none. */
@@ -485,9 +487,10 @@ async function textOf(request) {
 function parametersOf(query, bodyless) {
   const data = Object.create(null);
   const options = {};
-  for (const [name, value] of query) {
-    // What came as a list would reach the handler as one value, joined by commas.
-    if (query.getAll(name).length > 1) return null;
+  const entries = [...query];
+  // What came as a list would reach the handler as one value, joined by commas.
+  if (new Set(entries.map(([name]) => name)).size < entries.length) return null;
+  for (const [name, value] of entries) {
     if (name === "limit" && /^(?:0|[1-9]\d{0,14})$/.test(value)) options.limit = Number(value);
     else if (name === "offset") options.offset = value;
     else if (name === "opt_fields") options.fields = value;
@@ -521,11 +524,16 @@ async function* resultsOf(answer) {
   }
   const reader = answer.body.getReader();
   const decoder = new TextDecoder();
-  let rest = "";
+  // Joined once: a line may come in any number of chunks.
+  let line = [];
   for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
-    const lines = (rest + decoder.decode(chunk.value, { stream: true })).split("\n");
-    rest = lines.pop();
-    for (const line of lines) yield resultAt(line, 0)[0];
+    const [more, ...others] = decoder.decode(chunk.value, { stream: true }).split("\n");
+    line.push(more);
+    for (const start of others) {
+      const whole = line.join("");
+      line = [start];
+      yield resultAt(whole, 0)[0];
+    }
   }
 }
 

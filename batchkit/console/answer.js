@@ -77,7 +77,8 @@ function bodyOf(result) {
   if (result.body[0] !== '"') return bodyView(laidOut(result.body), result.body.length, "this body");
   const text = JSON.parse(result.body);
   if (!result.binary) return bodyView(inPieces(text), text.length, "this text");
-  const size = Math.floor((text.replace(/=+$/, "").length * 3) / 4);
+  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
+  const size = Math.floor(((text.length - padding) * 3) / 4);
   const view = bodyView(inPieces(text), text.length, "this base64");
   view.prepend(h("p", { class: "note" }, `Binary, ${bytes(size)}; in base64:`));
   return view;

@@ -2,6 +2,7 @@
 
 /** What the server told of itself. */
 const known = JSON.parse($("known").textContent);
+const LONGEST_PATH = 2000;
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
 
 /** The URL of the batch, as this browser knows it. */
@@ -96,6 +97,8 @@ function fromFragment(fragment) {
   return actions.map(({ method, path, values = {}, data = "", options = "" }) => {
     const texts = [path, data, options, ...Object.values(values)];
     if (!METHODS.includes(method) || texts.some((text) => typeof text !== "string")) throw new TypeError("No action");
+    // Each of its parameters would be a field to fill in.
+    if (path.length > LONGEST_PATH) throw new RangeError("Too long a path");
     return newAction({ method, path, values, data, options });
   });
 }

@@ -1,7 +1,8 @@
 // JSON as text. What a handler wrote is shown as it wrote it, big integers and spelling of numbers included, so nothing here
 // goes through JSON.parse and back.
 
-const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+// A string without its end is one all the same: to look for the end again from within it would take quadratic time.
+const TOKEN = /"[^"\\]*(?:\\[^][^"\\]*)*"?|[{}[\],:]|[^\s{}[\],:"]+/g;
 const LONGEST_PIECE = 1000;
 
 /** The tokens of a JSON text, each with its kind. */
