@@ -70,6 +70,8 @@ class BatchEndpoint(Settings):
     ``"allow"``: it runs uncharged, and that is logged.
     ``require_json``: ``False`` takes other media types too, and with them forged cross-site form posts.
     ``result_headers``: header fields that results show besides the usual ones, or ``"*"``.
+    ``withhold``: header fields of the POST that actions do not get, besides the usual ones; ``_`` is read as ``-``.
+    ``scope_keys``: keys that your server adds to the scope, ``"aws.event"`` say, and that actions get too: the very same objects.
     ``help``: a text for the ``help`` of every error.
     ``console``: ``True`` answers a browser's GET with a page to compose batches, run them and see how their actions ran.
     ``client_js``: ``True`` answers a GET with the query ``client.js`` with a JavaScript module whose ``fetch`` batches.
@@ -187,7 +189,13 @@ class BatchEndpoint(Settings):
     def _frame(self, scope: Scope, guards: Guards | None, *, in_lines: bool = False) -> Frame:
         in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
         state = guards.state if guards is not None and self._mounted_to is not None else None
-        return frame(scope, state, self.base_path, nested=not in_host, in_lines=in_lines)
+        return frame(
+            *(scope, state, self.base_path),
+            nested=not in_host,
+            in_lines=in_lines,
+            withheld=self.withheld,
+            scope_keys=self.inherited,
+        )
 
     def _guarded(self, host: Starlette | Router, base_path: str | None = None) -> tuple[Resolver, Guards]:
         guards = Guards(self.help, lambda: resolver.log(base_path), self.cost_hook)

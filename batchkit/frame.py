@@ -6,7 +6,8 @@ of header fields, because a host may need any of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
+from copy import copy
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -16,18 +17,31 @@ from starlette.types import Scope
 from batchkit.fields import less_lines
 from batchkit.model import ACTION_KEY, Action
 
-__all__ = ["WITHHELD", "WITHHELD_PREFIXES", "Frame", "frame", "host_header"]
+__all__ = ["OWN_KEYS", "SCOPE_KEYS", "WITHHELD", "Frame", "frame", "host_header", "is_withheld"]
 
 SCOPE_KEYS = ("type", "http_version", "scheme", "server", "client")
+# Of the extensions, those that describe the connection. The others offer ways to answer that a batch does not have.
+EXTENSIONS = ("tls",)
 # An action's own, filled in for each.
 _OWN: dict[str, Any] = dict.fromkeys(("method", "path", "raw_path", "query_string", "headers", "state", ACTION_KEY))
+# What an action has of its own, or gets on its way: from batchkit, the host, its middleware or its routes.
+OWN_KEYS = frozenset(
+    {*_OWN, "asgi", "root_path", "app_root_path", "extensions", "path_params", "app", "router", "route", "endpoint"}
+    | {"user", "auth", "session"}
+)
 
 # What describes the batch's own message or connection, and what could change what an action is.
 WITHHELD = frozenset(
-    b"transfer-encoding accept-encoding connection keep-alive te trailer upgrade expect range idempotency-key "
+    b"transfer-encoding accept-encoding connection keep-alive te trailer upgrade expect range idempotency-key x-idempotency-key "
     b"x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split()
 )
 WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-")
+
+
+def is_withheld(name: bytes, withheld: Set[bytes] = WITHHELD) -> bool:
+    """Whether actions do not get the field of this name, in lower case, of their batch. WSGI apps read ``_`` as ``-``."""
+    name = name.replace(b"_", b"-")
+    return name in withheld or name.startswith(WITHHELD_PREFIXES)
 
 
 class Frame(Struct, frozen=True, eq=False):
@@ -39,9 +53,10 @@ class Frame(Struct, frozen=True, eq=False):
     raw_base_path: bytes
     state: Mapping[str, Any]
     host: bytes | None
+    extensions: dict[str, Any]
 
     def place(self, action: Action) -> Scope:
-        """Put ``action`` below the base path, and give it the scope of its request: nothing in it is shared with another."""
+        """Put ``action`` below the base path, and give it the scope of its request. Only values of the server are shared."""
         action.path = path = self.base_path + action.path
         action.raw_path = raw_path = self.raw_base_path + action.raw_path
         action.host = self.host
@@ -56,18 +71,30 @@ class Frame(Struct, frozen=True, eq=False):
         scope["query_string"] = action.query_string
         scope["headers"] = headers
         scope["state"] = {**self.state}
+        if self.extensions:
+            scope["extensions"] = {name: copy(value) for name, value in self.extensions.items()}
         scope[ACTION_KEY] = action
         return scope
 
 
-def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, *, nested: bool, in_lines: bool) -> Frame:
+def frame(
+    scope: Scope,
+    state: Mapping[str, Any] | None,
+    base_path: str | None,
+    *,
+    nested: bool,
+    in_lines: bool,
+    withheld: Set[bytes],
+    scope_keys: Iterable[str],
+) -> Frame:
     """The frame of the batch with this scope.
 
     ``state`` is the lifespan state; None takes the batch's own, less keys that begin with ``_``. ``nested`` is False where
     the host's router itself routes the batch, so that the scope's ``root_path`` is the one that the host was called with.
-    ``in_lines`` is True where the answer goes in lines: its actions do not see that lines were asked for.
+    ``in_lines`` is True where the answer goes in lines: its actions do not see that lines were asked for. ``withheld`` are the
+    names of header fields that stay behind, ``scope_keys`` the keys of the scope that go along, their values as they are.
     """
-    shared = {**_OWN, **{key: scope[key] for key in SCOPE_KEYS if key in scope}}
+    shared = {**_OWN, **{key: scope[key] for key in scope_keys if key in scope}}
     # 2.4: a streaming response need not listen for the disconnect beside its work, it runs to its end.
     shared["asgi"] = {"version": scope.get("asgi", {}).get("version", "3.0"), "spec_version": "2.4"}
     root_path = scope.get("root_path", "")
@@ -76,9 +103,7 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     elif "app_root_path" in scope:
         shared["app_root_path"] = scope["app_root_path"]
     shared["root_path"] = root_path
-    headers = [
-        (name, value) for name, value in scope["headers"] if name not in WITHHELD and not name.startswith(WITHHELD_PREFIXES)
-    ]
+    headers = [(name, value) for name, value in scope["headers"] if not is_withheld(name, withheld)]
     host = None
     for place, (name, value) in enumerate(headers):
         if name == b"host":
@@ -95,7 +120,9 @@ def frame(scope: Scope, state: Mapping[str, Any] | None, base_path: str | None, 
     else:
         path = root_path + base_path.rstrip("/")
         raw_path = quote(path).encode()
-    return Frame(shared, headers, path, raw_path, state, host)
+    offered = scope.get("extensions") or {}
+    extensions = {name: offered[name] for name in EXTENSIONS if name in offered}
+    return Frame(shared, headers, path, raw_path, state, host, extensions)
 
 
 def host_header(scope: Scope) -> bytes | None:

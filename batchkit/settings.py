@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from batchkit.configuration import Table
 from batchkit.errors import BatchError
+from batchkit.frame import OWN_KEYS, SCOPE_KEYS, WITHHELD
 from batchkit.hooks import check_app, check_hook, check_plugin
 from batchkit.keywords import suggesting
 from batchkit.model import Batch
@@ -73,6 +74,9 @@ class RefusalPlugin(Protocol):
 Plugin = BatchPlugin | ActionPlugin | RefusalPlugin
 
 
+# Those that batchkit and the frameworks make up, as they go.
+_OWN_PREFIXES = ("batchkit", "starlette.", "fastapi")
+
 _FIELD_NAME = re.compile(r"[\w!#$%&'+.^`|~-]+", re.ASCII)
 
 
@@ -98,6 +102,8 @@ class Settings:
     limiter_errors: Literal["refuse", "allow"] = "refuse"
     require_json: bool = True
     result_headers: Iterable[str] | Literal["*"] = ()
+    withhold: Iterable[str] = ()
+    scope_keys: Iterable[str] = ()
     help: str | None = None
     console: bool = False
     client_js: bool = False
@@ -105,6 +111,8 @@ class Settings:
     rules: tuple[Rule, ...] = field(init=False, default=())
     allowed: tuple[tuple[str | None, str], ...] = field(init=False, default=())
     shown: frozenset[bytes] | None = field(init=False, default=RESULT_HEADERS)
+    withheld: frozenset[bytes] = field(init=False, default=WITHHELD)
+    inherited: tuple[str, ...] = field(init=False, default=SCOPE_KEYS)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
@@ -177,6 +185,9 @@ class Settings:
             raise ValueError(
                 f"allow={self.allow!r}: it is for a host= whose routes cannot be read; mark those of others @batchable"
             )
+        self._check_crossing()
+
+    def _check_crossing(self) -> None:
         names = () if self.result_headers == "*" else strings("result_headers", self.result_headers)
         for name in names:
             if not _FIELD_NAME.fullmatch(name):
@@ -184,6 +195,23 @@ class Settings:
             if name.lower().encode() in NEVER_HEADERS:
                 raise ValueError(f"result_headers: {name!r} is never shown: the parent answer or the result's body says it")
         self.shown = None if self.result_headers == "*" else RESULT_HEADERS | {name.lower().encode() for name in names}
+        kept = strings("withhold", self.withhold)
+        for name in kept:
+            if not _FIELD_NAME.fullmatch(name) or "*" in name:
+                raise ValueError(f"withhold: {name!r}: give whole names of header fields")
+            if name.lower() == "host":
+                raise ValueError(
+                    f"withhold: {name!r}: apps route by it, so without it an action would be another one: leave it out"
+                )
+        self.withheld = WITHHELD | {name.lower().replace("_", "-").encode() for name in kept}
+        keys = strings("scope_keys", self.scope_keys)
+        for key in keys:
+            if key in OWN_KEYS or key.startswith(_OWN_PREFIXES):
+                raise ValueError(
+                    f"scope_keys: {key!r}: each action has its own, from its request, your middleware or its route: leave it "
+                    "out; name what only your server sets, 'aws.event' say"
+                )
+        self.inherited = tuple(dict.fromkeys((*SCOPE_KEYS, *keys)))
 
     def _check_plugins(self) -> None:
         if not isinstance(self.plugins, Iterable):

@@ -103,7 +103,10 @@ OWN = {b"accept-encoding", b"connection", b"transfer-encoding"}
 
 
 @pytest.mark.parametrize(
-    "name", [name.decode() for name in sorted(WITHHELD - OWN)] + ["if-match", "proxy-authorization", "content-language"]
+    "name",
+    [name.decode() for name in sorted(WITHHELD - OWN)]
+    + ["if-match", "proxy-authorization", "content-language"]
+    + ["x_idempotency_key", "idempotency_key", "x_http-method_override", "content_type", "accept_encoding"],
 )
 def test_what_an_action_cannot_carry(name: str) -> None:
     """Section 2: "The request headers of an action are the batch's own, less …" """

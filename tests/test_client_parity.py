@@ -140,6 +140,8 @@ FIELDS: list[dict[str, str]] = [
     {"range": "bytes=0-1"},
     {"if-none-match": '"1"'},
     {"Idempotency-Key": "1"},
+    {"x-idempotency-key": "1"},
+    {"X_Http_Method_Override": "DELETE"},
     {"x-http-method-override": "DELETE"},
     {"content-language": "de"},
     {"content-type": "application/json"},

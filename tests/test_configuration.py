@@ -74,6 +74,8 @@ limiter_timeout = 2
 limiter_errors = "allow"
 require_json = false
 result_headers = ["x-a"]
+withhold = ["x-payment-key"]
+scope_keys = ["aws.event"]
 help = "Ask"
 console = true
 server_timing = false
@@ -98,6 +100,8 @@ def test_the_same_keys_as_keywords_in_either_table(write: Write, name: str, tabl
         limiter_errors="allow",
         require_json=False,
         result_headers=["x-a"],
+        withhold=["x-payment-key"],
+        scope_keys=["aws.event"],
         help="Ask",
         console=True,
         server_timing=False,

@@ -380,6 +380,7 @@ WITHHELD = [
     "access-control-request-method: PUT",
     "access-control-request-headers: x",
     "idempotency-key: x",
+    "x-idempotency-key: x",
     "x-http-method: DELETE",
     "x-http-method-override: DELETE",
     "x-method-override: DELETE",
@@ -397,6 +398,52 @@ async def test_the_request_headers_are_the_batchs_own_less_what_the_contract_nam
     answer = await request(ECHO, "POST", "/batch", headers=headers, body=content)  # type: ignore[arg-type]
     for result in json.loads(answer.body)["data"]:
         assert [(name.encode(), value.encode()) for name, value in result["body"]["headers"]] == FORWARDED
+
+
+async def names_seen(*fields: str, **settings: Any) -> list[str]:
+    """The names of the header fields, of these of a batch, that its actions got; ``host`` goes without saying."""
+    app = hosting(Route("/x", echo, methods=METHODS), policy="all", **settings)
+    headers = [(name.encode(), b"1") for name in fields]
+    bodies = []
+    for method in ("get", "post"):
+        body = await seen(action("/x", method), app, headers=headers)
+        bodies.append([name for name, _ in body["headers"] if name not in ("host", "content-type", "content-length")])
+    assert bodies[0] == bodies[1]
+    return bodies[0]
+
+
+async def test_names_are_compared_with_an_underscore_read_as_a_hyphen() -> None:
+    """“Names are compared with `_` read as `-` (WSGI folds them)”."""
+    withheld = [field.partition(":")[0] for field in WITHHELD]
+    spelled = [name.replace("-", "_") for name in withheld if "-" in name]
+    mixed = [name.replace("-", "_", 1) for name in withheld if name.count("-") > 1]
+    forwarded = ["x_forwarded_for", "x_custom", "_", "x_if_match", "contents_of", "authorization_", "ranges"]
+    assert await names_seen(*spelled, *mixed, *forwarded) == forwarded
+
+
+async def test_withhold_adds_names_of_the_hosts_own() -> None:
+    """“`withhold=` adds names of the host's own”: for an idempotency key of another name, or a cookie, say."""
+    fields = ["x-payment-key", "x_payment_key", "x-payment_key", "cookie", "authorization", "x-payment-keys", "x-payment"]
+    kept = ["authorization", "x-payment-keys", "x-payment"]
+    assert await names_seen(*fields) == fields
+    for spelling in ("X-Payment-Key", "x_payment_key"):
+        assert await names_seen(*fields, withhold=(spelling, "Cookie")) == kept
+    # It adds: what is withheld anyway still is.
+    assert await names_seen("idempotency-key", "x-a", withhold=["x-b"]) == ["x-a"]
+
+
+async def test_an_app_that_reads_its_request_as_wsgi_does_sees_no_withheld_field() -> None:
+    """Two payments under one key of another name: the second was never made; and `X_HTTP_Method_Override` made another request."""
+    seen = []
+
+    async def old(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append({"HTTP_" + name.decode().upper().replace("-", "_") for name, _ in scope["headers"]})
+        await Response()(scope, receive, send)
+
+    app = hosting(Mount("/old", batchable(old)))
+    names = [b"x_http_method_override", b"idempotency_key", b"x-idempotency_key", b"x_rewrite_url", b"if_match", b"range"]
+    assert await statuses(app, action("/old/x"), headers=[(name, b"DELETE") for name in names]) == [200]
+    assert seen == [{"HTTP_HOST"}]
 
 
 async def test_nothing_in_an_action_is_interpreted() -> None:
@@ -427,8 +474,8 @@ async def forbidden(request: Request) -> Response:
 CANNOT = "This action cannot be used in a batch request"
 
 
-async def statuses(app: Starlette, *entries: Any, path: str = "/batch") -> list[int]:
-    return [result["status_code"] for result in await batch(app, *entries, path=path)]
+async def statuses(app: Starlette, *entries: Any, **more: Any) -> list[int]:
+    return [result["status_code"] for result in await batch(app, *entries, **more)]
 
 
 async def test_what_no_route_matches_goes_through_the_host_to_its_own_handlers() -> None:

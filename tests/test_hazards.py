@@ -117,6 +117,63 @@ async def test_a_file_is_answered_in_bytes_whatever_the_server_offers(tmp_path: 
 
 
 async def test_path_params_and_root_path_of_the_batchs_own_route_are_not_the_actions() -> None:
+TLS: dict[str, Any] = {"server_cert": "PEM", "client_cert_chain": ["PEM"], "client_cert_name": "CN=a", "tls_version": 0x0304}
+
+
+async def test_what_the_server_says_of_the_connection_goes_along_and_nothing_is_shared() -> None:
+    """“`extensions` such as TLS … goes along into an action's scope”: without it, who comes with a certificate comes without."""
+    seen: list[dict[str, Any]] = []
+
+    async def look(request: Request) -> Response:
+        extensions: dict[str, Any] = request.scope["extensions"]
+        seen.append({**extensions, "tls": {**extensions["tls"]}})
+        # A middleware offers one of its own, say, or says more of the client.
+        extensions["http.response.pathsend"] = {}
+        extensions["tls"]["client_cert_name"] = "changed"
+        return PlainTextResponse("x")
+
+    inner = hosting(Route("/x", look))
+    offered = {**EVERY_EXTENSION, "tls": {**TLS}}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner({**scope, "extensions": offered}, receive, send)
+
+    assert await statuses(app, action("/x"), action("/x")) == [200, 200]
+    assert seen == [{"tls": TLS}] * 2
+    assert offered == {**EVERY_EXTENSION, "tls": TLS}
+
+
+@pytest.mark.parametrize("extensions", [None, {}, EVERY_EXTENSION])
+async def test_where_the_server_says_nothing_of_it_there_are_no_extensions(extensions: Any) -> None:
+    async def look(request: Request) -> Response:
+        return JSONResponse("extensions" in request.scope)
+
+    inner = hosting(Route("/x", look))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner({**scope, "extensions": extensions}, receive, send)
+
+    assert [result["body"] for result in await batch(app, action("/x"))] == [False]
+
+
+async def test_scope_keys_names_keys_of_the_servers_own_that_go_along() -> None:
+    """“`scope_keys=` names keys of the server's own that do (Mangum's `aws.event`)”: as they are, and those that are there."""
+    event, seen = {"requestContext": {"stage": "prod"}}, []
+
+    async def look(request: Request) -> Response:
+        seen.append({key: value for key, value in request.scope.items() if key.startswith(("aws.", "x."))})
+        return PlainTextResponse("x")
+
+    inner = hosting(Route("/x", look), scope_keys=["aws.event", "aws.context", "x.absent", "client"])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner({**scope, "aws.event": event, "aws.context": None, "x.other": 1}, receive, send)
+
+    assert await statuses(app, action("/x"), action("/x")) == [200, 200]
+    assert seen == [{"aws.event": event, "aws.context": None}] * 2
+    assert all(each["aws.event"] is event for each in seen)
+
+
     """`/t/{tenant}/batch` hands `tenant=acme` to `/who`; with the mount's `root_path`, `/batch/admin` is routed as `/admin`."""
 
     async def tell(request: Request) -> Response:

@@ -759,6 +759,10 @@ if-none-match: *
 if-modified-since: Tue, 15 Nov 1994 12:45:26 GMT
 access-control-request-method: PUT
 idempotency-key: 1
+x-idempotency-key: 1
+idempotency_key: 1
+x_http_method_override: DELETE
+content_md5: 1
 x-http-method: DELETE
 x-http-method-override: DELETE
 x-method-override: DELETE

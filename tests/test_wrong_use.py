@@ -273,6 +273,21 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         "result_headers: '*': give names of header fields, or the string '*'",
     ),
     (wrong(BatchEndpoint, result_headers=["X: y"]), ValueError, "result_headers: 'X: y': give names of header fields"),
+    (wrong(BatchEndpoint, withhold="cookie"), TypeError, "withhold='cookie': give a sequence of strings"),
+    (wrong(BatchEndpoint, withhold=[b"x-a"]), TypeError, "withhold: b'x-a' is not a string"),
+    (wrong(BatchEndpoint, withhold=["X: y"]), ValueError, "withhold: 'X: y': give whole names of header fields"),
+    (wrong(BatchEndpoint, withhold=["x-internal-*"]), ValueError, "withhold: 'x-internal-*': give whole names"),
+    (wrong(BatchEndpoint, withhold=["Host"]), ValueError, "withhold: 'Host': apps route by it"),
+    (wrong(BatchEndpoint, scope_keys="aws.event"), TypeError, "scope_keys='aws.event': give a sequence of strings"),
+    (wrong(BatchEndpoint, scope_keys=[1]), TypeError, "scope_keys: 1 is not a string"),
+    *(
+        (wrong(BatchEndpoint, scope_keys=["aws.event", key]), ValueError, f"scope_keys: {key!r}: each action has its own")
+        for key in (
+            *("method", "path", "raw_path", "query_string", "headers", "state", "root_path", "app_root_path", "asgi"),
+            *("extensions", "path_params", "app", "router", "route", "endpoint", "user", "auth", "session", "batchkit.action"),
+            *("starlette.exception_handlers", "starlette.max_body_size", "fastapi", "fastapi_inner_astack", "fastapi.telemetry"),
+        )
+    ),
     (wrong(BatchEndpoint, help=1), TypeError, "help=1: give a text"),
     (wrong(BatchEndpoint, console="yes"), TypeError, "console='yes': give True or False"),
     (wrong(BatchEndpoint, client_js="yes"), TypeError, "client_js='yes': give True or False"),

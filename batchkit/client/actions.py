@@ -15,7 +15,7 @@ from batchkit.content import is_json
 from batchkit.dialect import BODYLESS, DIALECTS
 from batchkit.dialect import Options as ActionOptions
 from batchkit.errors import InvalidAction
-from batchkit.frame import WITHHELD, WITHHELD_PREFIXES
+from batchkit.frame import is_withheld
 from batchkit.model import METHODS
 from batchkit.model import Action as ServerAction
 from batchkit.path import LONGEST
@@ -88,7 +88,7 @@ def _shared(raw_headers: Fields, content: bytes) -> Fields | None:
         name = original.lower()
         if name == b"accept" and any(word in value for word in _ACCEPT_STREAM):
             return None
-        if name not in WITHHELD and not name.startswith(WITHHELD_PREFIXES):
+        if not is_withheld(name):
             fields.append((name, value))
         elif name == b"accept-encoding" or (name == b"connection" and value.lower() == b"keep-alive"):
             # They are about the way back, and the batch has its own.

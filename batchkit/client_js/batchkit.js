@@ -151,10 +151,11 @@ const UNRUN = [...ABSENT, ...REDIRECTS, 400, 413, 429];
 // What a call may be told besides. Anything else, a dispatcher or a priority, only a call of its own can heed.
 const CARRIED = ["method", "headers", "signal", "credentials", "mode", "cache", "redirect", "referrer",
   "referrerPolicy", "integrity", "keepalive", "duplex", "window"];
-// Header fields that the server withholds from actions, as they could change what one is.
-const WITHHELD = new RegExp("^(?:content-(?!type$)|proxy-|if-|access-control-request-|(?:transfer-encoding|accept-encoding" +
-  "|connection|keep-alive|te|trailer|upgrade|expect|range|idempotency-key|x-http-method|x-http-method-override" +
+// Header fields that the server withholds from actions, as they could change what one is. It reads "_" as "-".
+const WITHHELD = new RegExp("^(?:content-|proxy-|if-|access-control-request-|(?:transfer-encoding|accept-encoding" +
+  "|connection|keep-alive|te|trailer|upgrade|expect|range|(?:x-)?idempotency-key|x-http-method|x-http-method-override" +
   "|x-method-override|x-original-url|x-rewrite-url)$)");
+const isWithheld = (name) => name !== "content-type" && WITHHELD.test(name.replaceAll("_", "-"));
 const STREAMED = /^application\/(?:x-ndjson|jsonl)\b/;
 // Actions see this less the type of lines: what fetch says itself.
 const STREAM = "application/x-ndjson, */*";
@@ -225,7 +226,7 @@ class Batcher {
       && path.length <= LONGEST_PATH && search.length <= LONGEST_QUERY && isOrdinary(path)
       && METHODS.includes(method) && redirect === "follow" && !keepalive && !integrity
       && ["default", "no-store"].includes(cache) && ["cors", "same-origin"].includes(mode)
-      && ![...headers.keys()].some((name) => WITHHELD.test(name)) && !/ndjson|jsonl/.test(headers.get("Accept"))
+      && ![...headers.keys()].some(isWithheld) && !/ndjson|jsonl/.test(headers.get("Accept"))
       && /^(?:application\/json(?:; *charset=utf-8)?)?$/i.test(headers.get("Content-Type") ?? "")
       && !this.#refused.has(kindOf(method, path));
     return fits ? path : null;

@@ -95,6 +95,7 @@ test("a Response has what fetch's has", async () => {
 
 const withheld = {
   Range: "bytes=0-1", "If-Match": '"1"', "If-None-Match": "*", "Idempotency-Key": "7", "Content-Language": "en",
+  "X-Idempotency-Key": "7", Idempotency_Key: "7", Content_Type: "text/plain", X_HTTP_Method_Override: "DELETE",
   "X-HTTP-Method-Override": "DELETE", Accept: "application/x-ndjson",
 };
 
