@@ -172,9 +172,9 @@ class BatchEndpoint(Settings):
         context = Context() if guards is None else guards.context.copy()
         dispatch = Dispatch(batch, self._around_actions, receive, self, context, lines)
         async with lines or FREE, admit(batch, self), dispatch as running:
-            results = await collect(running)
+            await collect(running)
             if lines is None:
-                content, fields = encode(results, self)
+                content, fields = encode(batch.actions, self)
                 if self.server_timing:
                     fields.append(running.timing())
                 await _send(send, 200, content, fields)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.errors import ActionNotStarted, ActionTimedOut
 from batchkit.exchange import Exchange
 from batchkit.hooks import check_not_awaited
-from batchkit.model import ACTION_KEY, Action, Batch, Result
+from batchkit.model import ACTION_KEY, Action, Batch
 from batchkit.settings import Settings
 
 logger = logging.getLogger("batchkit")
@@ -263,10 +263,9 @@ def _is_running(task: object) -> TypeGuard[asyncio.Task[None]]:
     return isinstance(task, asyncio.Task) and not task.done()
 
 
-async def collect(running: Dispatch) -> list[Result]:
-    """One result per action, in order, as soon as each has one; at its deadline an action without one gets an error."""
+async def collect(running: Dispatch) -> None:
+    """Wait until each action has its result; at its deadline an action without one gets an error."""
     # Actions that wait for nothing are done after their first turn, and then there is no deadline to keep.
     await checkpoint()
     if running.pending:
         await running.wait()
-    return [result for action in running.batch.actions if (result := action.result) is not None]

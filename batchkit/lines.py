@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from operator import itemgetter
+from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
 from anyio import Event, create_task_group
 from starlette.types import Send
 
-from batchkit.model import Action, Batch, Result
+from batchkit.cookies import cookies_of, sets_cookies
+from batchkit.model import Action, Batch
 from batchkit.request import ClientGone
 from batchkit.settings import Settings
-from batchkit.wire import cookies_of, encode_line
+from batchkit.wire import encode_line
 
 __all__ = ["Lines"]
 
@@ -37,7 +38,7 @@ class Lines:
         self.settings = settings
         self._send = send
         self._tasks = create_task_group()
-        self._waiting: deque[tuple[int, Result]] = deque()
+        self._waiting: deque[Action] = deque()
         self._news = Event()
         self._begun = self._over = False
         self._failure: Exception | None = None
@@ -62,12 +63,12 @@ class Lines:
     def __call__(self, action: Action) -> None:
         """Take the result of ``action``, to be sent after those before it."""
         assert action.result is not None
-        if self._begun and cookies_of(action.result):
+        if self._begun and sets_cookies(action.result):
             logger.warning(
                 "Batch %s: the cookies that data.actions[%d] (%s %s) set are dropped: the header of the stream had gone out",
                 *(self.batch.id, action.index, action.method, action.route),
             )
-        self._waiting.append((action.index, action.result))
+        self._waiting.append(action)
         self._news.set()
 
     async def _run(self) -> None:
@@ -93,7 +94,7 @@ class Lines:
             while self._waiting:
                 lines = b""
                 while self._waiting and len(lines) < ENOUGH:
-                    lines += encode_line(*self._waiting.popleft(), self.settings)
+                    lines += encode_line(self._waiting.popleft(), self.settings)
                     left -= 1
                 await self._send({"type": "http.response.body", "body": lines, "more_body": left > 0})
 
@@ -105,7 +106,6 @@ class Lines:
             (b"x-content-type-options", b"nosniff"),
             # nginx would gather the lines.
             (b"x-accel-buffering", b"no"),
+            *cookies_of(sorted(self._waiting, key=attrgetter("index"))),
         ]
-        for _, result in sorted(self._waiting, key=itemgetter(0)):
-            headers += cookies_of(result)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})

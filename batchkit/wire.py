@@ -12,12 +12,13 @@ from msgspec import Raw, Struct
 
 from batchkit import schema
 from batchkit.content import on_one_line, render
+from batchkit.cookies import cookies_of
 from batchkit.dialect import DIALECTS, Dialect, Options
 from batchkit.errors import InvalidAction, InvalidBatch
-from batchkit.model import METHODS, Action, Result
+from batchkit.model import METHODS, Action
 from batchkit.settings import NEVER_HEADERS, Settings
 
-__all__ = ["cookies_of", "decode", "encode", "encode_line"]
+__all__ = ["decode", "encode", "encode_line"]
 
 _SPELLINGS = {spelling: name for name in METHODS for spelling in (name, name.lower())}
 
@@ -200,36 +201,33 @@ def _explain_action(raw: Raw, place: str) -> list[str]:
 _RESULT = b'{"status_code":%d,"headers":%b,"body":'
 
 
-def encode(results: Sequence[Result], settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """The body of the batch's answer, and the ``Set-Cookie`` fields of the actions, in order, which go to its header."""
-    cookies: list[tuple[bytes, bytes]] = []
+def encode(actions: Sequence[Action], settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The body of the batch's answer, and the ``Set-Cookie`` fields that its header has. Each action has its result."""
+    with_cookies: list[Action] = []
     # Joined once: a body that is JSON is never copied but into the whole.
     parts = [b'{"data":[']
-    for result in results:
-        parts += _parts(result, settings.shown, cookies)
+    for action in actions:
+        parts += _parts(action, settings.shown, with_cookies)
         parts.append(b",")
     parts[-1] = b"]}"
-    return b"".join(parts), cookies
+    return b"".join(parts), cookies_of(with_cookies)
 
 
-def encode_line(index: int, result: Result, settings: Settings) -> bytes:
-    """The line of the action at ``index``, line feed included; its ``Set-Cookie`` fields are another matter."""
-    start, body, end = _parts(result, settings.shown, [])
-    return b'{"index":%d,%b%b%b\n' % (index, start[1:], on_one_line(body), end)
+def encode_line(action: Action, settings: Settings) -> bytes:
+    """The line of an action that has its result, line feed included; its ``Set-Cookie`` fields are another matter."""
+    start, body, end = _parts(action, settings.shown, [])
+    return b'{"index":%d,%b%b%b\n' % (action.index, start[1:], on_one_line(body), end)
 
 
-def cookies_of(result: Result) -> list[tuple[bytes, bytes]]:
-    """The ``Set-Cookie`` fields of a result, which go to the header of the batch's answer."""
-    return [header for header in result.raw_headers if header[0] == b"set-cookie"]
-
-
-def _parts(result: Result, shown: Set[bytes] | None, cookies: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
-    """The JSON of a result: what stands before its body, the body, and what follows it. Its cookies are added to ``cookies``."""
+def _parts(action: Action, shown: Set[bytes] | None, with_cookies: list[Action]) -> tuple[bytes, bytes, bytes]:
+    """The JSON of a result: what stands before its body, the body, and what follows it. One with cookies joins those."""
+    result = action.result
+    assert result is not None
     fields = dict(result.raw_headers)
     if len(fields) != len(result.raw_headers):
         fields = _joined(result.raw_headers)
     if b"set-cookie" in fields:
-        cookies += cookies_of(result)
+        with_cookies.append(action)
     body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
     if isinstance(body, bytes):
         headers = b"{}" if shown is not None and shown.isdisjoint(fields) else _encode_json(_shown(fields, shown))

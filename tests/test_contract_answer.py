@@ -5,17 +5,24 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import urllib.request
 import zlib
+from email.message import Message
+from http.cookiejar import CookieJar
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from batchkit import BatchEndpoint, batchable
-from tests.batches import action, batch, envelope, post
+from tests.asgi import request
+from tests.batches import JSON, LINES, action, batch, envelope, post
 
 pytestmark = pytest.mark.anyio
 
@@ -236,9 +243,118 @@ async def test_set_cookie_goes_to_the_batchs_own_answer_in_action_order() -> Non
         result_headers="*",
     )
     answer = await post(app, envelope(action("/2/"), action("/1/"), action("/0/")))
-    assert [value for name, value in answer.headers if name == b"set-cookie"] == [b"c=3", b"a=1; HttpOnly", b"b=2"]
+    assert answer.all(b"set-cookie") == [b"c=3; Path=/2", b"a=1; HttpOnly; Path=/0", b"b=2; Path=/0"]
     assert b"HttpOnly" not in answer.body
     assert b"c=3" not in answer.body
+
+
+def setting(*cookies: bytes, **settings: Any) -> Starlette:
+    """A host whose actions ``/<index>/`` and whatever is below set one cookie each."""
+    return answering(*((200, [(b"set-cookie", cookie)], b"") for cookie in cookies), **settings)
+
+
+@pytest.mark.parametrize(
+    ("cookies", "sent"),
+    [
+        # As sessions are renewed.
+        ([b"s=%d; path=/; Max-Age=9; httponly; samesite=lax" % number for number in range(10)], [9]),
+        # The order is that of those that stay.
+        ([b"a=1; Path=/", b"b=1; Path=/", b"a=2; Path=/"], [1, 2]),
+        # Other names, paths and domains are other cookies: names and paths with their case.
+        ([b"a=1; Path=/", b"A=1; Path=/"], [0, 1]),
+        ([b"a=1; Path=/x", b"a=1; Path=/X", b"a=1; Path=/x/", b"a=1; Path=/"], [0, 1, 2, 3]),
+        ([b"a=1; Path=/; Domain=a.example", b"a=1; Path=/; Domain=b.example", b"a=1; Path=/"], [0, 1, 2]),
+        # Attributes, and the domain, are read without regard to case, space and a first dot.
+        ([b"a=1; Path=/", b"a=2;path=/;Secure", b"a = 3 ; HttpOnly ;\tPATH\t=  / \t; Max-Age=0"], [2]),
+        ([b"a=1; Path=/; Domain=A.example", b"a=2;domain= .a.EXAMPLE ;path=/"], [1]),
+        # An empty domain is that of the host.
+        ([b"a=1; Path=/", b"a=1; Path=/; Domain="], [1]),
+        # A browser keeps these apart: who moves a cookie from one to the other sets both.
+        ([b"a=; Path=/; Max-Age=0", b"a=1; Path=/; Partitioned", b"a=2; Path=/; partitioned; Secure"], [0, 2]),
+        # Of an attribute that stands twice the last one counts.
+        ([b"a=1; Path=/x; Path=/y", b"a=1; Path=/y", b"a=1; Path=/x"], [1, 2]),
+        ([b"a=1; Path=/; Domain=x.example; Domain=y.example", b"a=1; Path=/; Domain=y.example"], [1]),
+        # What only looks like one is none.
+        ([b"a=1; Path=/; Pathology=/x; xPath=/y", b"a=path=/z; Path=/"], [1]),
+        ([b"a=Domain=x; Path=/", b"a=1; Path=/; Expires=Wed, 01 Jan 2031 00:00:00 GMT"], [1]),
+        # A cookie may have no name, or "=" in its value; an empty value is one.
+        ([b"a=1=2; Path=/", b"a=; Path=/", b"=a; Path=/", b"a; Path=/"], [1, 3]),
+    ],
+)
+async def test_of_several_cookies_with_the_same_name_domain_and_path_the_last_goes_out(
+    cookies: list[bytes], sent: list[int]
+) -> None:
+    """“Of several with the same name, domain and path only the last goes out (ten renewed sessions would overflow …)”."""
+    body = envelope(*[action(f"/{index}/") for index in range(len(cookies))])
+    for app, fields in (setting(*cookies), []), (setting(*cookies), [LINES]):
+        answer = await post(app, body, headers=fields)
+        assert answer.all(b"set-cookie") == [cookies[index] for index in sent]
+    # Those of one answer are no others.
+    answer = await post(answering((200, [(b"set-cookie", cookie) for cookie in cookies], b"")), envelope(action("/0/")))
+    assert answer.all(b"set-cookie") == [cookies[index] for index in sent]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/0/", b"/0"),
+        ("/0/x", b"/0"),
+        ("/0/x/", b"/0/x"),
+        ("/0/x//", b"/0/x/"),
+        ("/0/a%20b/%C3%BC/x", b"/0/a%20b/%C3%BC"),
+        ("/0/\u00fc/x", b"/0/%C3%BC"),
+        ("/0/%2F/x", b"/0/%2F"),
+        ("/0/a,b=c/x", b"/0/a,b=c"),
+        # An attribute ends at this, so that more could be made of it.
+        ("/0/x;Domain=example.org/y", b"/0/x%3BDomain=example.org"),
+    ],
+)
+@pytest.mark.parametrize(
+    "cookie", [b"a=1", b"a=1; HttpOnly", b"a=1; Path", b"a=1; Path=", b"a=1; Path=x", b"a=1; path=/y; Path= x "]
+)
+async def test_a_cookie_without_a_path_gets_that_of_its_action(cookie: bytes, path: str, expected: bytes) -> None:
+    """“a cookie without a `Path` gets the one that a browser would have given it for the action's own path” (RFC 6265, 5.1.4)."""
+    answer = await post(setting(cookie), envelope(action(path)))
+    assert answer.all(b"set-cookie") == [cookie + b"; Path=" + expected]
+
+
+@pytest.mark.parametrize("root_path", ["", "/proxy"])
+async def test_the_path_of_a_cookie_is_a_whole_one(root_path: str) -> None:
+    """“… for the action's own path”: with what the API is below, and at the top, where there is no directory."""
+
+    async def login(request: Request) -> Response:
+        return Response(headers={"set-cookie": "a=1"})
+
+    app = Starlette(routes=[Route("/api/1.0/login", batchable(login)), Route("/top", batchable(login))])
+    BatchEndpoint().mount_to(app, "/api/1.0/batch")
+    BatchEndpoint().mount_to(app, "/batch")
+    for batch_path, path, expected in (("/api/1.0/batch", "/login", "/api/1.0"), ("/batch", "/top", "")):
+        body = envelope(action(path))
+        answer = await request(app, "POST", batch_path, headers=[(b"host", b"h"), JSON], body=body, root_path=root_path)
+        assert answer.all(b"set-cookie") == [b"a=1; Path=" + (f"{root_path}{expected}" or "/").encode()]
+
+
+def test_a_jar_holds_after_a_batch_what_it_holds_after_each_alone() -> None:
+    """Section 2: “an action behaves exactly as the same request sent alone”; the standard library's jar judges what goes where."""
+    cookies = ["a=1", "a=2; Path=/x", "a=3", "b=1; Path=/", "b=2; Path=/; HttpOnly", "c=1; path=/0/x", "a=4; Max-Age=60"]
+    paths = ["/0/x/y", "/1/", "/2/x/z", "/3/", "/4/q", "/5/", "/6/x/"]
+
+    def jar(*asked: tuple[str, list[str]]) -> set[tuple[Any, ...]]:
+        held = CookieJar()
+        for path, set_cookies in asked:
+            message = Message()
+            for cookie in set_cookies:
+                message["set-cookie"] = cookie
+            response = SimpleNamespace(info=lambda message=message: message)
+            held.extract_cookies(response, urllib.request.Request(f"https://api.example{path}"))  # type: ignore[arg-type]
+        return {(each.name, each.value, each.domain, each.path) for each in held}
+
+    async def batched() -> list[str]:
+        answer = await post(setting(*(cookie.encode() for cookie in cookies)), envelope(*map(action, paths)))
+        return [cookie.decode() for cookie in answer.all(b"set-cookie")]
+
+    alone = jar(*((path, [cookie]) for path, cookie in zip(paths, cookies, strict=True)))
+    assert jar(("/batch", anyio.run(batched))) == alone
 
 
 async def test_a_header_value_that_is_not_ascii_stands_as_latin_1() -> None:

@@ -330,7 +330,7 @@ async def test_the_header_goes_out_with_the_first_line() -> None:
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
             (b"x-accel-buffering", b"no"),
-            (b"set-cookie", b"c1=s3cret"),
+            (b"set-cookie", b"c1=s3cret; Path=/"),
         ],
     }
     assert [(lines(message["body"])[0]["index"], message["more_body"]) for message in client.sent[1:]] == [(1, True), (0, False)]
@@ -354,8 +354,8 @@ async def test_cookies_go_to_the_header_or_are_dropped_and_logged(caplog: pytest
         await anyio.wait_all_tasks_blocked()
         client.reads.set()
     assert [field for field in client.sent[0]["headers"] if field[0] == b"set-cookie"] == [
-        (b"set-cookie", b"c0=s3cret"),
-        (b"set-cookie", b"c2=s3cret"),
+        (b"set-cookie", b"c0=s3cret; Path=/"),
+        (b"set-cookie", b"c2=s3cret; Path=/"),
     ]
     logged = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert sorted(f"data.actions[{index}] (GET /{{index:int}})" in record.getMessage() for record in logged for index in (1, 3))

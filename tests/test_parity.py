@@ -855,6 +855,24 @@ def text_of(content_type: bytes | None, content: bytes) -> str | None:
     return text
 
 
+def as_string(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
+
+
+def sent_on(cookies: list[tuple[str, bytes]]) -> list[bytes]:
+    """Section 5: the cookies of a batch, of those that its actions set at these paths."""
+    last: list[tuple[tuple[bytes, bytes], bytes]] = []
+    for path, cookie in cookies:
+        pair, *attributes = cookie.split(b";")
+        named = [attribute.strip()[5:] for attribute in attributes if attribute.strip().lower().startswith(b"path=")]
+        if not named:
+            named.append(path.encode()[: path.rindex("/")] or b"/")
+            cookie += b"; Path=" + named[0]
+        key = pair.split(b"=")[0], named[-1]
+        last = [entry for entry in last if entry[0] != key] + [(key, cookie)]
+    return [cookie for _, cookie in last]
+
+
 def standing(answer: Answer, result_headers: str | tuple[str, ...]) -> dict[str, Any]:
     """Section 5: how an answer stands in the batch's. A body in bytes is JSON that stands byte for byte."""
     fields: dict[bytes, list[bytes]] = {}
@@ -909,6 +927,7 @@ class Run(NamedTuple):
     ran_together: list[str]
     batch_path: str
 
+    base_path: str
 
 async def both_ways(case: Case) -> Run:
     app, endpoints, batch_path, base_path = case.host.build()
@@ -930,7 +949,8 @@ async def both_ways(case: Case) -> Run:
         endpoints.journal.clear()
         own += [JSON, (b"content-length", b"%d" % len(content))]
         together = await send("POST", batch_path, query=b"limit=100", headers=own, body=content)
-    return Run(alone, ran_alone, together, sorted(endpoints.journal), case.host.root_path + batch_path)
+    root_path = case.host.root_path
+    return Run(alone, ran_alone, together, sorted(endpoints.journal), root_path + batch_path, root_path + base_path)
 
 
 def check(case: Case, backend: str) -> None:
@@ -944,7 +964,7 @@ def check(case: Case, backend: str) -> None:
     document = decode_answer(content)
     assert list(document) == ["data"]
     assert len(document["data"]) == len(case.actions)
-    cookies: list[bytes] = []
+    cookies: list[tuple[str, bytes]] = []
     for sent, answer, raw in zip(case.actions, run.alone, document["data"], strict=True):
         if answer is None or sent.same == "status":
             compare(raw, {"status_code": 500 if answer is None else answer.status})
@@ -956,10 +976,11 @@ def check(case: Case, backend: str) -> None:
             headers = json.loads(bytes(decode_result(raw)["headers"]))
             assert headers.get("allow") == expected.pop("headers").get("allow")
         compare(raw, expected)
-        cookies += own
+        cookies += [(quote(run.base_path + sent.path, safe=ASCII), cookie) for cookie in own]
+    expected_cookies = sent_on(cookies)
     if "cookie" in case.host.stack:
-        cookies.append(b"visitor=%s; HttpOnly" % run.batch_path.encode())
-    assert together.all(b"set-cookie") == cookies
+        expected_cookies.append(b"visitor=%s; HttpOnly" % run.batch_path.encode())
+    assert together.all(b"set-cookie") == expected_cookies
     assert run.ran_together == run.ran_alone
 
 
@@ -1092,7 +1113,8 @@ def test_an_action_has_the_result_that_it_has_in_a_batch_of_its_own_whatever_its
         app = crowd()
         results, cookies = await posted(app, [text for text, _ in actions])
         alone = [await posted(app, [text]) for text, _ in actions]
-        assert cookies == [cookie for _, own in alone for cookie in own]
+        # Each has its path by now.
+        assert cookies == sent_on([("", cookie) for _, own in alone for cookie in own])
         for index, (result, (_, status), ((own,), _)) in enumerate(zip(results, actions, alone, strict=True)):
             assert json.loads(bytes(decode_result(own)["status_code"])) == status
             assert result == own.replace(b"data.actions[0]", b"data.actions[%d]" % index)

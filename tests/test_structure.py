@@ -51,7 +51,7 @@ LAYERS = [
     ["routes"],
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
-    ["content", "fields", "marks", "matching", "path"],
+    ["content", "cookies", "fields", "marks", "matching", "path"],
     ["hooks", "keywords", "model", "schema", "standard", "vocabulary"],
     ["errors", "installation"],
 ]

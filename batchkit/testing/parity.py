@@ -110,7 +110,7 @@ def _as_result(answer: Answer, settings: Settings) -> ActionResult:
     headers, body = answer.headers, answer.body
     if plain is not None:
         headers, body = [header for header in headers if header[0] != b"content-encoding"], plain
-    content, _ = encode([Result(answer.status, headers, body)], settings)
+    content, _ = encode([Action(0, result=Result(answer.status, headers, body))], settings)
     return ActionResult.read(json.loads(content)["data"][0])
 
 
