@@ -63,7 +63,7 @@ class BatchEndpoint(Settings):
     ``max_actions``: of one batch.
     ``max_concurrency``: how many actions of one batch work at a time, in order; default: all.
     ``max_body_size``: of the whole POST, in bytes.
-    ``max_result_size``: of one result, in bytes.
+    ``max_result_size``: of one result, in bytes: as it is sent, and as it stands in the answer (base64 is a third larger).
     ``action_timeout``: seconds until an action is answered 504.
     ``limiter_timeout``: seconds that the cost hook has for its answer.
     ``limiter_errors``: what becomes of a batch whose hook fails or does not answer in time: ``"refuse"``: 503, nothing runs;

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
 from batchkit.errors import ResultTooLarge
 
-__all__ = ["is_charset", "is_json", "is_json_type", "media_type", "on_one_line", "render", "undo_coding"]
+__all__ = ["MOST_ESCAPED", "check_size", "is_charset", "is_json", "is_json_type", "media_type", "on_one_line", "render", "undo_coding"]
 
 _TEXT_TYPES = frozenset(
     {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}
@@ -21,6 +23,11 @@ MOST_MEMBERS = 16
 
 # In bytes. A handler may say of a file what a client said of it, at any length.
 LONGEST_KNOWN = 256
+# The bytes that one of text may become in JSON, as "\u0001", and those that do.
+MOST_ESCAPED = 6
+ESCAPED_MOST = bytes(set(range(32)) - set(b"\b\t\n\f\r"))
+# From here on, to count these bytes first costs little; to write six for each of them costs more than all else.
+LONG_TEXT = 2**14
 
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-][a-z0-9!#$&^_.+-]*\+)?json").fullmatch
 # What texts come in on the web. Python knows more: some take quadratic time, and each unknown name is remembered for ever.
@@ -29,7 +36,11 @@ is_charset = re.compile(
     r"|shift[_-]jis|euc-(?:jp|kr)|iso-2022-jp|gbk|gb2312|gb18030|big5|latin-?1"
 ).fullmatch
 
+# How the content of an answer stands in that of the batch.
+Form = Literal["json", "string", "base64"]
+
 _json = msgspec.json.Decoder(Raw)
+_encode = msgspec.json.Encoder().encode
 
 
 def media_type(content_type: bytes) -> tuple[str, dict[str, str]]:
@@ -88,30 +99,64 @@ def undo_coding(coding: bytes, content: bytes, limit: int) -> bytes | None:
         except zlib.error:
             return None
         if len(plain) > limit:
-            raise ResultTooLarge(f"The result is larger than {limit:,} bytes")
+            raise ResultTooLarge(limit)
         content = decompressor.unused_data
         if not content:
             return plain if decompressor.eof else None
     return None
 
 
-def render(content_type: bytes, coding: bytes, content: bytes) -> bytes | str | None:
-    """What ``content`` is in JSON: JSON as it is, byte for byte; a string for text; None for anything else, which becomes base64.
+def render(content_type: bytes, coding: bytes, content: bytes) -> tuple[Form, bytes]:
+    """How ``content`` stands in JSON, and what stands there: itself, byte for byte, if it is JSON; a JSON string for text. What
+    becomes base64 is returned as it is: so does text "where its JSON string would be longer than 4/3 of its base64".
 
     ``content_type`` and ``coding`` are the values of ``Content-Type`` and ``Content-Encoding``, empty where absent.
     """
     if not content:
-        return b"{}"
+        return "json", b"{}"
     calls_itself_json, charset = _known_kind(content_type) if len(content_type) <= LONGEST_KNOWN else _kind(content_type)
     if not coding:
         if calls_itself_json and is_json(content):
-            return content
+            return "json", content
         if charset is not None:
             try:
-                return content.decode(charset)
+                string = _string(content.decode(charset), 4 * (_base64_size(content) + 2) // 3)
             except (LookupError, ValueError):
-                pass
-    return None
+                string = None
+            if string is not None:
+                return "string", string
+    return "base64", content
+
+
+def _string(text: str, most: int) -> bytes | None:
+    """The JSON string of ``text``; None where it has more than ``most`` bytes, quotes included."""
+    if len(text) > LONG_TEXT:
+        content = text.encode()
+        if len(content) + (MOST_ESCAPED - 1) * (len(content) - len(content.translate(None, ESCAPED_MOST))) > most:
+            return None
+    string = _encode(text)
+    return string if len(string) <= most else None
+
+
+def check_size(headers: Sequence[tuple[bytes, bytes]], content: bytes, limit: int) -> Form:
+    """How the content of an answer with these header fields stands in JSON.
+
+    Raises ResultTooLarge where it takes more than ``limit`` bytes there. The quotes around a string are not counted, so that text
+    without any escape takes what it is.
+    """
+    form, body = render(_field(headers, b"content-type"), _field(headers, b"content-encoding"), content)
+    size = _base64_size(content) if form == "base64" else len(body) - 2 if form == "string" else len(body)
+    if size > limit:
+        raise ResultTooLarge(limit, encoded=True)
+    return form
+
+
+def _field(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes:
+    return b", ".join(value for each, value in headers if each == name)
+
+
+def _base64_size(content: bytes) -> int:
+    return (len(content) + 2) // 3 * 4
 
 
 def _kind(content_type: bytes) -> tuple[bool, str | None]:

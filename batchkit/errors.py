@@ -172,9 +172,15 @@ class ActionFailed(BatchError):
 
 
 class ResultTooLarge(BatchError):
-    """The answer of one action is larger than ``max_result_size``: a 502 result (contract section 4)."""
+    """The answer of one action is larger than ``max_result_size``: a 502 result (contract section 4).
+
+    ``encoded``: it is so as it would stand in the answer of the batch.
+    """
 
     status_code = 502
+
+    def __init__(self, limit: int, *, encoded: bool = False) -> None:
+        super().__init__(f"The result is larger than {limit:,} bytes{' as it stands in a batch' if encoded else ''}")
 
 
 class ActionTimedOut(BatchError):

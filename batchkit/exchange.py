@@ -15,7 +15,7 @@ from anyio import CancelScope, create_task_group, current_effective_deadline, ge
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchkit.content import undo_coding
+from batchkit.content import MOST_ESCAPED, check_size, undo_coding
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
 from batchkit.model import RUNNING, Action, Result
 
@@ -23,7 +23,10 @@ __all__ = ["Exchange"]
 
 logger = logging.getLogger("batchkit")
 
-CHUNKS_PER_CHECKPOINT = 16
+MESSAGES_PER_CHECKPOINT = 16
+
+# The statuses whose answers have no body, whatever is sent (RFC 9110).
+WITHOUT_BODY = (204, 304)
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -65,6 +68,7 @@ class Exchange:
     start: Start | None = None
     chunks: list[bytes] | None = None
     size: int = 0
+    messages: int = 0
 
     async def run(self) -> None:
         """Call the app that answers the action, in a task of its own. Whatever it does, the action gets a result."""
@@ -130,16 +134,21 @@ class Exchange:
             chunk = message.get("body", b"")
             if type(chunk) is not bytes:
                 chunk = bytes(memoryview(chunk))
+            if (self.action.method == "HEAD" and not self.action.refused) or self.start[0] in WITHOUT_BODY:
+                # As a server does: what is not kept is no part of the result. Only a refused HEAD has a body, its error.
+                chunk = b""
             self.size += len(chunk)
-            if self.size > self.around.limit:
-                self.end(ResultTooLarge(f"The result is larger than {self.around.limit:,} bytes"))
+            if not message.get("more_body", False):
+                self._complete(self.start, chunk)
+            elif self.size > self.around.limit:
+                self.end(ResultTooLarge(self.around.limit))
                 await checkpoint()
-            elif not message.get("more_body", False):
-                self._complete(self.start, chunk if self.chunks is None else b"".join((*self.chunks, chunk)))
             else:
-                self.chunks = self.chunks or []
-                self.chunks.append(chunk)
-                if len(self.chunks) % CHUNKS_PER_CHECKPOINT == 0:
+                if chunk:
+                    self.chunks = self.chunks or []
+                    self.chunks.append(chunk)
+                self.messages += 1
+                if self.messages % MESSAGES_PER_CHECKPOINT == 0:
                     # A stream that never waits would otherwise never meet its deadline.
                     await checkpoint()
 
@@ -186,19 +195,25 @@ class Exchange:
             fields.append((name, value))
         self.start = status, fields, coding
 
-    def _complete(self, start: Start, body: bytes) -> None:
+    def _complete(self, start: Start, last: bytes) -> None:
         status, headers, coding = start
-        if (self.action.method == "HEAD" and not self.action.refused) or status == 204 or status == 304:
-            body = b""
-        if coding and body:
-            try:
-                plain = undo_coding(coding, body, self.around.limit)
-            except ResultTooLarge as error:
-                self.end(error)
-                return
-            if plain is not None:
-                body = plain
-                headers = [header for header in headers if header[0] != b"content-encoding"]
+        limit = self.around.limit
+        try:
+            if self.size > limit:
+                raise ResultTooLarge(limit)
+            body = last if self.chunks is None else b"".join((*self.chunks, last))
+            if coding and body:
+                plain = undo_coding(coding, body, limit)
+                if plain is not None:
+                    body = plain
+                    headers = [header for header in headers if header[0] != b"content-encoding"]
+            # Small ones fit, whatever stands in them.
+            if MOST_ESCAPED * len(body) > limit:
+                self.action.is_json = check_size(headers, body, limit) == "json"
+        except ResultTooLarge as error:
+            # The action has answered, so what it does afterwards goes on, as alone.
+            self._finish(Result.of_error(error, self.around.help, perf_counter() - self.started))
+            return
         self._finish(Result(status, headers, body, perf_counter() - self.started))
 
     def _finish(self, result: Result) -> None:

@@ -87,7 +87,8 @@ class Action:
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
     within ``timeout`` seconds; ``found`` is its way through the host's routers, at whose end a guard answers it with ``refusal``
     if there is one, or hands it to the route if its data meets ``schema``. ``host`` is its ``Host`` field; ``passed`` and
-    ``refused`` are whether it has come to the end of its way, and whether a guard has answered it.
+    ``refused`` are whether it has come to the end of its way, and whether a guard has answered it. Of its result: ``is_json``
+    where the body is known to stand in the answer as it is.
     """
 
     index: int
@@ -111,6 +112,7 @@ class Action:
     host: bytes | None = None
     passed: bool = False
     refused: bool = False
+    is_json: bool = False
     on_end: Callable[[Action], None] | None = None
     charged_by: tuple[object, ...] = ()
     batch_context: Context | None = None

@@ -228,15 +228,16 @@ def _parts(action: Action, shown: Set[bytes] | None, with_cookies: list[Action])
         fields = _joined(result.raw_headers)
     if b"set-cookie" in fields:
         with_cookies.append(action)
-    body = render(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""), result.body)
-    if isinstance(body, bytes):
+    described = fields.get(b"content-type", b""), fields.get(b"content-encoding", b"")
+    form, body = ("json", result.body) if action.is_json else render(*described, result.body)
+    if form == "json":
         headers = b"{}" if shown is not None and shown.isdisjoint(fields) else _encode_json(_shown(fields, shown))
         return _RESULT % (result.status_code, headers), body, b"}"
     headers = _encode_json(_shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING))
     start = _RESULT % (result.status_code, headers)
-    if body is None:
-        return start, _encode_json(result.body), b',"body_encoding":"base64"}'
-    return start, _encode_json(body), b"}"
+    if form == "base64":
+        return start, _encode_json(body), b',"body_encoding":"base64"}'
+    return start, body, b"}"
 
 
 def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

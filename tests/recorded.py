@@ -69,7 +69,8 @@ class Recorded:
 
         @batchable
         async def big(request: Request) -> Response:
-            return JSONResponse("x" * 5000)
+            binary = request.query_params.get("binary")
+            return JSONResponse("x" * 5000) if binary is None else Response(b"\xff" * int(binary), media_type="image/png")
 
         @batchable
         async def query(request: Request) -> Response:

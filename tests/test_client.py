@@ -165,6 +165,13 @@ async def test_an_answer_too_large_for_a_result_is_asked_for_alone(server: Recor
     assert server.seen == [("POST", "/batch"), ("GET", "/big")]
 
 
+async def test_so_is_one_that_is_too_large_only_as_it_stands_in_a_batch(server: Recorded) -> None:
+    async with client_of(server) as client:
+        fits, response, _ = await at_once(client, "/big?binary=3000", "/big?binary=3001", "/tasks/1")
+    assert (fits.content, response.content) == (b"\xff" * 3000, b"\xff" * 3001)
+    assert server.seen == [("POST", "/batch"), ("GET", "/big")]
+
+
 @pytest.mark.parametrize(
     ("status", "reason"),
     [(404, "Not Found"), (405, "Method Not Allowed"), (415, "Unsupported Media Type"), (307, "it redirects to /x")],

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import urllib.request
 import zlib
 from email.message import Message
 from http.cookiejar import CookieJar
+from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from batchkit import BatchEndpoint, batchable
+from batchkit.content import ESCAPED_MOST, LONG_TEXT, MOST_ESCAPED
 from tests.asgi import request
-from tests.batches import JSON, LINES, action, batch, envelope, post
+from tests.batches import JSON, LINES, action, batch, envelope, lines, messages, post
 
 pytestmark = pytest.mark.anyio
 
@@ -355,6 +360,124 @@ def test_a_jar_holds_after_a_batch_what_it_holds_after_each_alone() -> None:
 
     alone = jar(*((path, [cookie]) for path, cookie in zip(paths, cookies, strict=True)))
     assert jar(("/batch", anyio.run(batched))) == alone
+
+
+# The size of what stands there
+
+
+def test_the_bytes_that_become_six_are_those_that_the_encoder_writes_so() -> None:
+    assert [len(msgspec.json.encode(chr(byte))) - 2 == MOST_ESCAPED for byte in range(128)] == [
+        bytes([byte]) in ESCAPED_MOST for byte in range(128)
+    ]
+
+
+SIZES = [1, 3, 9, 100, LONG_TEXT + 1]
+SHARES = [0.1, 0.16, 0.2, 0.78, 1.0]
+ESCAPED = ["\x01", "\x1f", "\n", '"', "\\", "\x7f", "é"]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "utf-16", ""])
+async def test_text_that_would_be_much_longer_as_a_string_is_base64(charset: str) -> None:
+    """“Text becomes base64 where its JSON string would be longer than 4/3 of its base64”, in lines as well."""
+    content_type = f"text/plain; charset={charset}" if charset else "application/json"
+    field = (b"content-type", content_type.encode())
+    texts = [(escaped * int(size * share)).ljust(size, "x") for size, share, escaped in itertools.product(SIZES, SHARES, ESCAPED)]
+    bodies = [text.encode(charset or "utf-8") for text in texts]
+    app = answering(*((200, [field], body) for body in bodies), max_actions=len(texts))
+    actions = [action(f"/{index}/") for index in range(len(texts))]
+    streamed = await post(app, envelope(*actions), headers=[LINES])
+    expected: list[dict[str, Any]] = []
+    for text, body in zip(texts, bodies, strict=True):
+        as_string, as_base64 = json.dumps(text, ensure_ascii=False).encode(), b'"%b"' % base64.b64encode(body)
+        stands = {"body": text}
+        if 3 * len(as_string) > 4 * len(as_base64):
+            stands = {"body": as_base64[1:-1].decode(), "body_encoding": "base64"}
+        expected.append({"status_code": 200, "headers": {"content-type": content_type}, **stands})
+    assert await batch(app, *actions) == expected
+    assert sorted(lines(streamed.body), key=itemgetter("index")) == [
+        {"index": index, **result} for index, result in enumerate(expected)
+    ]
+    assert {"body_encoding" in result for result in expected} == {True, False}
+
+
+LIMIT = 1200
+TOO_LARGE = f"The result is larger than {LIMIT:,} bytes"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "fits"),
+    [
+        # What stands as it is may be just as large.
+        (b"application/json", b'"' + b"x" * (LIMIT - 2) + b'"', True),
+        (b"application/json", b'"' + b"x" * (LIMIT - 1) + b'"', False),
+        (b"text/plain", b"x" * LIMIT, True),
+        (b"text/plain", b"x" * (LIMIT + 1), False),
+        # Each escape counts.
+        (b"text/plain", b"x" * (LIMIT - 2) + b"\n", True),
+        (b"text/plain", b"x" * (LIMIT - 1) + b"\n", False),
+        (b"text/plain", b'"' * 60 + b"x" * (LIMIT - 120), True),
+        (b"text/plain", b'"' * 61 + b"x" * (LIMIT - 121), False),
+        (b"text/plain", b"\x01" * 40 + b"x" * (LIMIT - 240), True),
+        (b"text/plain", b"\x01" * 40 + b"x" * (LIMIT - 239), False),
+        # Other charsets, in UTF-8.
+        (b"text/plain; charset=latin-1", b"\xe9" * 300 + b"x" * 600, True),
+        (b"text/plain; charset=latin-1", b"\xe9" * 300 + b"x" * 601, False),
+        (b"text/plain; charset=utf-16-le", b"x\0" * 600, True),
+        # base64 is a third larger.
+        (b"image/png", b"\x89" * 900, True),
+        (b"image/png", b"\x89" * 901, False),
+        (b"image/png", b"\x89" * LIMIT, False),
+        (None, b"\xff" * 901, False),
+        # And so is text that becomes base64.
+        (b"text/plain", b"\x01" * 900, True),
+        (b"text/plain", b"\x01" * 901, False),
+        (b"text/plain", b'"' * 901, False),
+        (b"application/x-www-form-urlencoded", b"\0" * 901, False),
+        # JSON that is none.
+        (b"application/json", b'{"' * 300 + b"x" * 300, True),
+        (b"application/json", b'{"' * 300 + b"x" * 301, False),
+        (b"application/problem+json", b"\x01" * 901, False),
+    ],
+)
+@pytest.mark.parametrize("coding", [None, b"gzip"])
+async def test_a_result_counts_as_it_stands_in_the_answer(
+    content_type: bytes | None, body: bytes, fits: bool, coding: bytes | None
+) -> None:
+    """“what stands in the answer counts against `max_result_size`”: 502 in its place, in lines as well; the others stand."""
+    fields = [] if content_type is None else [(b"content-type", content_type)]
+    sent = body
+    if coding is not None:
+        fields, sent = [*fields, (b"content-encoding", coding)], gzip.compress(body)
+    app = answering((200, fields, sent), (200, [JSON_TYPE], b"1"), max_result_size=LIMIT)
+    plain = await post(app, envelope(action("/0/"), action("/1/")))
+    streamed = await post(app, envelope(action("/0/"), action("/1/")), headers=[LINES])
+    for result, other in plain.json()["data"], sorted(lines(streamed.body), key=lambda line: int(line.pop("index"))):
+        assert other == {"status_code": 200, "headers": {}, "body": 1}
+        assert result["status_code"] == (200 if fits else 502)
+        if fits:
+            assert len(json.dumps(result["body"], ensure_ascii=False).encode()) <= LIMIT + 2
+        else:
+            assert messages(result)[0].startswith(TOO_LARGE)
+
+
+async def test_what_has_answered_too_much_works_on_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Section 4: “A background task of an action neither delays the answer nor is cut …”; the log says what the client got."""
+    caplog.set_level("INFO", "batchkit")
+    ran = []
+
+    async def afterwards(size: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        ran.append(size)
+
+    async def large(request: Request) -> Response:
+        size = int(request.path_params["size"])
+        return Response(b"\x89" * size, media_type="image/png", background=BackgroundTask(afterwards, size))
+
+    app = BatchEndpoint(max_result_size=LIMIT).mount_to(Starlette(routes=[Route("/{size:int}", batchable(large))]))
+    results = await batch(app, action(f"/{LIMIT}"), action(f"/{LIMIT + 1}"), action("/1"))
+    assert [result["status_code"] for result in results] == [502, 502, 200]
+    assert sorted(ran) == [1, LIMIT, LIMIT + 1]
+    assert [vars(record)["statuses"] for record in caplog.records if "statuses" in vars(record)] == [[502, 502, 200]]
 
 
 async def test_a_header_value_that_is_not_ascii_stands_as_latin_1() -> None:

@@ -324,6 +324,49 @@ async def test_a_result_over_the_cap_is_502_while_it_is_received() -> None:
     assert stopped == [True]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_not_kept_does_not_count(stream: bool) -> None:
+    """Section 5: “an empty one (HEAD, 204, 304 …) is `{}`”, however large what the handler sends is."""
+
+    async def large(request: Request) -> Response:
+        status = int(request.query_params.get("status", 200))
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(50):
+                yield b"x" * 1000
+
+        headers = {"etag": "1", "content-encoding": request.query_params.get("coding", "identity")}
+        if stream:
+            return StreamingResponse(chunks(), status, headers)
+        answer = Response(b"x" * 50_000, 200, headers)
+        # That of Starlette leaves out the length for these two.
+        answer.status_code = status
+        return answer
+
+    app = hosting(Route("/large", large), max_result_size=10_000)
+    entries = [
+        *(action("/large", "head", data=data) for data in ({}, {"status": 404}, {"coding": "gzip"})),
+        *(action("/large", data={"status": status}) for status in (200, 204, 304)),
+        action("/large", "head", data={"status": 304}),
+    ]
+    results = await batch(app, *entries)
+    assert [result["status_code"] for result in results] == [200, 404, 200, 502, 204, 304, 304]
+    assert [result for result in results if result["status_code"] != 502] == [
+        {"status_code": status, "headers": {"etag": "1"}, "body": {}} for status in (200, 404, 200, 204, 304, 304)
+    ]
+
+
+async def test_a_head_whose_answer_does_not_end_meets_its_deadline() -> None:
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+
+    app = hosting(Mount("/endless", batchable(endless)), Route("/hello", hello), action_timeout=0.1, max_result_size=10_000)
+    results = await batch(app, action("/endless/", "head"), action("/hello"))
+    assert [result["status_code"] for result in results] == [504, 200]
+
+
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")  # Starlette leaves it to the garbage collector.
 async def test_an_endless_stream_of_empty_chunks_meets_its_deadline() -> None:
     async def endless() -> AsyncIterator[bytes]:

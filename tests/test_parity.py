@@ -894,9 +894,10 @@ def standing(answer: Answer, result_headers: str | tuple[str, ...]) -> dict[str,
     else:
         names |= {b"content-type", b"content-encoding"} if content is None else {b"content-type"}
         text = None if content is None else text_of(content_type, content)
-        if text is None:
+        as_base64 = base64.b64encode(answer.body if content is None else content).decode()
+        if text is None or 3 * len(as_string(text)) > 4 * len(as_string(as_base64)):
             shown["body_encoding"] = "base64"
-            text = base64.b64encode(answer.body if content is None else content).decode()
+            text = as_base64
         shown["body"] = text
     shown["headers"] = {name.decode(): b", ".join(fields[name]).decode("latin-1") for name in names & set(fields)}
     return shown
@@ -926,8 +927,8 @@ class Run(NamedTuple):
     together: Answer
     ran_together: list[str]
     batch_path: str
-
     base_path: str
+
 
 async def both_ways(case: Case) -> Run:
     app, endpoints, batch_path, base_path = case.host.build()

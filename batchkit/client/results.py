@@ -25,7 +25,7 @@ _OF_THE_MESSAGE = frozenset({"connection", "content-encoding", "content-length",
 _REFUSED = re.compile(
     rb'\{"errors":\[\{"message":"data\.actions\[[0-9]+\]: This action cannot be used in a batch request\b'
 ).match
-_TOO_LARGE = re.compile(rb'\{"errors":\[\{"message":"The result is larger than [0-9,]+ bytes"').match
+_TOO_LARGE = re.compile(rb'\{"errors":\[\{"message":"The result is larger than [0-9,]+ bytes(?: as it stands in a batch)?"').match
 
 
 class Result(Struct):
