@@ -13,7 +13,17 @@ from msgspec import Raw
 
 from batchkit.errors import ResultTooLarge
 
-__all__ = ["MOST_ESCAPED", "check_size", "is_charset", "is_json", "is_json_type", "media_type", "on_one_line", "render", "undo_coding"]
+__all__ = [
+    "MOST_ESCAPED",
+    "check_size",
+    "is_charset",
+    "is_json",
+    "is_json_type",
+    "media_type",
+    "on_one_line",
+    "render",
+    "undo_coding",
+]
 
 _TEXT_TYPES = frozenset(
     {"application/x-www-form-urlencoded", "application/javascript", "application/ecmascript", "application/xml"}

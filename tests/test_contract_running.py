@@ -324,6 +324,7 @@ async def test_a_result_over_the_cap_is_502_while_it_is_received() -> None:
     assert stopped == [True]
 
 
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")  # Starlette leaves it to the garbage collector.
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_is_not_kept_does_not_count(stream: bool) -> None:
     """Section 5: “an empty one (HEAD, 204, 304 …) is `{}`”, however large what the handler sends is."""
