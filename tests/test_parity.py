@@ -866,7 +866,8 @@ def sent_on(cookies: list[tuple[str, bytes]]) -> list[bytes]:
         pair, *attributes = cookie.split(b";")
         named = [attribute.strip()[5:] for attribute in attributes if attribute.strip().lower().startswith(b"path=")]
         if not named:
-            named.append(path.encode()[: path.rindex("/")] or b"/")
+            # A semicolon would end it.
+            named.append(path[: path.rindex("/")].replace(";", "%3B").encode() or b"/")
             cookie += b"; Path=" + named[0]
         key = pair.split(b"=")[0], named[-1]
         last = [entry for entry in last if entry[0] != key] + [(key, cookie)]
