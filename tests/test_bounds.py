@@ -67,7 +67,10 @@ async def steps_of(requests: dict[str, hostile.Hostile], actions: int) -> dict[s
 
 
 async def test_no_hostile_request_takes_many_steps() -> None:
-    """A tenth of a second is a million calls or more, and a megabyte is read in a few of them."""
+    """A tenth of a second is a million calls or more, and a megabyte is read in a few of them.
+
+    Security: “Whatever a client can make long has a bound.”
+    """
     steps = await steps_of(hostile.requests(), 10)
     assert {name: each for name, each in steps.items() if each.calls > 300_000 or each.read > 3 * MIB} == {}
 

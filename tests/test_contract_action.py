@@ -390,7 +390,10 @@ WITHHELD = [
 
 
 async def test_the_request_headers_are_the_batchs_own_less_what_the_contract_names() -> None:
-    """“The request headers of an action are the batch's own, less …. Authorization, cookies, host, … go along unchanged”."""
+    """“The request headers of an action are the batch's own, less …. Authorization, cookies, host, … go along unchanged”.
+
+    Security: “An action cannot set or change a header.”
+    """
     withheld = [tuple(field.encode().split(b": ")) for field in WITHHELD]
     content = envelope(action("/x"), action("/x", "delete"))
     length = (b"content-length", b"%d" % len(content))

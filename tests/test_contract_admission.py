@@ -112,7 +112,10 @@ async def test_a_batch_costs_its_actions_and_itself_nothing(counting: Counting) 
 
 
 async def test_a_refused_batch_is_not_charged_by_any_limit(counting: Counting) -> None:
-    """“All or nothing: if any action would exceed any enforced limit, the whole batch is 429, no action runs, and **no limiter is left charged**, whichever of several said no”."""
+    """“All or nothing: if any action would exceed any enforced limit, the whole batch is 429, no action runs, and **no limiter is left charged**, whichever of several said no”.
+
+    Security: “A batch is counted whole before anything runs”
+    """
     ran = []
 
     async def task(request: Request) -> Response:

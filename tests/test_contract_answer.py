@@ -240,7 +240,10 @@ async def test_repeated_fields_are_joined() -> None:
 
 
 async def test_set_cookie_goes_to_the_batchs_own_answer_in_action_order() -> None:
-    """“`Set-Cookie` of an action goes to the batch's own answer, in action order, and never into the JSON”."""
+    """“`Set-Cookie` of an action goes to the batch's own answer, in action order, and never into the JSON”.
+
+    Security: “Cookies never stand in the JSON.”
+    """
     app = answering(
         (200, [(b"set-cookie", b"a=1; HttpOnly"), (b"set-cookie", b"b=2")], b""),
         (200, [], b""),

@@ -141,7 +141,10 @@ NOT_JSON = [
 
 @pytest.mark.parametrize("content_types", NOT_JSON)
 async def test_another_media_type_is_415(host: Counter, content_types: list[bytes]) -> None:
-    """“media type is not JSON …, or missing | 415, saying what to send”."""
+    """“media type is not JSON …, or missing | 415, saying what to send”.
+
+    Security: “A page of another origin cannot post a batch with a form.”
+    """
     headers = [(b"content-type", content_type) for content_type in content_types]
     answer = await request(host.app, "POST", "/batch", headers=headers, body=envelope(action("/tasks")))
     assert answer.status == 415
@@ -418,7 +421,10 @@ async def test_error_bodies_have_the_configured_help() -> None:
 
 
 async def test_a_500_has_a_phrase_that_stands_in_the_log_and_nothing_of_the_exception(caplog: pytest.LogCaptureFixture) -> None:
-    """“on a 500 with `phrase`, an opaque id that also stands in the server's log line. No traceback, file path, exception text …”."""
+    """“on a 500 with `phrase`, an opaque id that also stands in the server's log line. No traceback, file path, exception text …”.
+
+    Security: “Errors show no traceback, path, exception text or value of a request.”
+    """
 
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("secret")

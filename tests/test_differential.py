@@ -335,7 +335,10 @@ def judge(told: Counter[str]) -> None:
 
 @pytest.mark.parametrize("first", range(0, 160, 40))
 async def test_alone_and_in_a_batch_are_equal_or_refused(first: int) -> None:
-    """“**an action in a batch is exactly the request it would have been alone**”, and what cannot be told is a 400."""
+    """“**an action in a batch is exactly the request it would have been alone**”, and what cannot be told is a 400.
+
+    Security: “Nothing gets in through a batch that could not get in alone.”
+    """
     told: Counter[str] = Counter()
     for seed in range(first, first + 40):
         told += await compare(seed)

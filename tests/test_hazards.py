@@ -60,7 +60,10 @@ INHERITED = [
 
 @pytest.mark.parametrize("by_hand", [False, True])
 async def test_no_key_of_the_batchs_scope_is_inherited_but_the_servers_own(by_hand: bool) -> None:
-    """Inherited, `router`, `user`, `session`, `fastapi_inner_astack`, … of the batch make another request of an action."""
+    """Inherited, `router`, `user`, `session`, `fastapi_inner_astack`, … of the batch make another request of an action.
+
+    Security: “The scope of an action is built from an allow-list”
+    """
     seen: list[Scope] = []
 
     async def outermost(scope: Scope, receive: Receive, send: Send) -> None:

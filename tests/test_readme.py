@@ -117,3 +117,13 @@ def test_two_sections_hold_one_command_each(heading: str) -> None:
 def test_the_table_of_keywords_is_made_from_the_code() -> None:
     section = README.read_text().split("\n## All settings\n")[1].split("\n## ")[0]
     assert table() in section, "python -m tests.keywords prints the table as it should be"
+
+
+def test_each_promise_of_security_stands_at_the_test_that_holds_it() -> None:
+    """“Each sentence in bold stands in the docstring of the test that holds it.”"""
+    section = README.read_text().split("What holds (if", 1)[1].split("What stays with you:", 1)[0]
+    promises = re.findall(r"^- \*\*(.*?)\*\*", section, re.DOTALL | re.MULTILINE)
+    assert len(promises) > 10
+    docstrings = " ".join(path.read_text() for path in README.parent.glob("tests/**/test_*.py"))
+    for promise in promises:
+        assert f"Security: “{promise}”" in docstrings, promise

@@ -127,7 +127,10 @@ def by_path() -> Starlette:
 
 @pytest.mark.parametrize("make", [in_sub_app, in_router, in_mount, by_path])
 async def test_who_has_no_token_is_told_what_he_is_told_alone(make: Callable[[], Starlette]) -> None:
-    """“Nothing is said about a route (that it exists, its methods, its schema) to a client that would not have reached it alone.”"""
+    """“Nothing is said about a route (that it exists, its methods, its schema) to a client that would not have reached it alone.”
+
+    Security: “Nobody learns more in a batch than alone.”
+    """
     app = make()
     for result in await batch(app, *BEHIND):
         assert result["status_code"] == 401, result
@@ -163,7 +166,10 @@ async def test_what_a_middleware_answers_by_itself_is_the_result() -> None:
 
 
 async def test_the_schema_is_judged_after_authentication_and_charge_and_tells_nothing_before_that_of_the_route() -> None:
-    """“Authentication that stands on the route itself … comes before the schema too”, or “its message names no key, value or enum”."""
+    """“Authentication that stands on the route itself … comes before the schema too”, or “its message names no key, value or enum”.
+
+    Security: “A schema is judged after authentication and charge, within a budget of steps.”
+    """
     wrong = {"data": {"plan": "?", "secret-key": 1}}
 
     def needs_token(request: Request) -> None:
@@ -262,7 +268,10 @@ OWN: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("policy", ["marked", "all"])
 @pytest.mark.parametrize("kind", OWN)
 async def test_what_routes_in_a_way_of_its_own_is_refused(kind: str, policy: Any) -> None:
-    """“cannot be determined: … a router, route, app or sub-app that routes by code or settings of its own … 400: refuse”."""
+    """“cannot be determined: … a router, route, app or sub-app that routes by code or settings of its own … 400: refuse”.
+
+    Security: “What cannot be determined is refused.”
+    """
     app = OWN[kind]()
     if kind == "default":
         app.router.default = page
@@ -409,7 +418,10 @@ async def test_routes_that_change_after_the_resolution_never_lead_to_another_rou
 @pytest.mark.parametrize("mounted", [False, True])
 @pytest.mark.parametrize("change", ["path", "method", "host", "scope"])
 async def test_what_middleware_changes_on_the_way_is_refused_at_every_router(change: str, mounted: bool) -> None:
-    """“path, method or host changed by a middleware on the way | 400”, at sub-apps too, and where a scope is built anew."""
+    """“path, method or host changed by a middleware on the way | 400”, at sub-apps too, and where a scope is built anew.
+
+    Security: “Only what you opened runs.”
+    """
 
     class Changes:
         def __init__(self, app: ASGIApp) -> None:
@@ -546,7 +558,10 @@ class Pool:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("limited", [False, True])
 async def test_what_middleware_starts_from_an_action_is_nobodys_afterwards(limited: bool) -> None:
-    """An anonymous batch made the requests of others a 400, or free of charge, for the life of the process."""
+    """An anonymous batch made the requests of others a 400, or free of charge, for the life of the process.
+
+    Security: “The mark of an action ends with it.”
+    """
     limiter = Limiter([Rate(20, 3600, name="requests", key=by_address)])
     pools: list[Pool] = []
 
