@@ -21,8 +21,8 @@ __all__ = ["Guard", "Guards"]
 
 
 class Guard:
-    """Stands innermost of all the middleware at ``router``, one of those that an endpoint resolves actions by, and hands each action
-    over to what it was resolved to there: the route that takes it, or the verdict where the resolution ended.
+    """Stands innermost of all the middleware at ``router`` and hands each action to the route that it was resolved to there, or
+    answers it with the verdict where the resolution ended.
 
     An action that middleware has changed, or led here by another way, is answered 400. What is no action of the endpoint goes on.
     """

@@ -55,10 +55,10 @@ def matcher(route: Any) -> Callable[[Scope, str], Matched]:
     if not matches_by_path(route):
         return lambda scope, path: route.matches(dict(scope))
     original = getattr(route, "original_route", route)
-    if isinstance(original, Route) and route.param_convertors.keys() == route.path_regex.groupindex.keys():
-        # FastAPI's own adds itself to the scope, and so is asked, unless its router routes again all the same.
-        if original is not route or type(route).matches is READ:
-            return _reader(route)
+    # FastAPI's own adds itself to the scope, and so is asked, unless its router routes again all the same.
+    is_readable = isinstance(original, Route) and (original is not route or type(route).matches is READ)
+    if is_readable and route.param_convertors.keys() == route.path_regex.groupindex.keys():
+        return _reader(route)
     return lambda scope, path: route.matches(scope)
 
 

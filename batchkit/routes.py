@@ -121,8 +121,8 @@ class Guards(Protocol):
 class Table:
     """The routes of one router, mount or host route, in their order; it follows routes that are added later.
 
-    ``around``: the mounted apps from the inside out, with their middleware. ``guards`` puts a guard at each router, ``guard`` is the
-    one that stands at this. ``unreadable`` says why the routes cannot be read.
+    ``around``: the mounted apps from the inside out, with their middleware. ``guards`` puts a guard at each router; ``guard`` is
+    the one that stands at this. ``unreadable`` says why the routes cannot be read.
     """
 
     def __init__(
@@ -220,8 +220,8 @@ class Table:
 class Found(Struct, frozen=True, eq=False):
     """Where a request goes at one router: ``entry`` takes it, as ``match`` says, and adds ``child_scope``; None where none does.
 
-    ``above`` is where it came from, a router that the app of this one is mounted in. ``asked`` are the routes in front of the entry
-    that can only be asked, and have said no. ``redirects`` where no route takes it, and one would with a slash more or less;
+    ``above`` is where it came from, a router that the app of this one is mounted in. ``asked`` are the routes in front of the
+    entry that can only be asked, and have said no. ``redirects`` where no route takes it, and one would with a slash more or less;
     ``error`` where a route or convertor of the host failed on it.
     """
 

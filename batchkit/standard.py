@@ -24,7 +24,7 @@ _ENDPOINT = ("__init__", "__await__", "dispatch", "method_not_allowed", *_LOOKUP
 
 
 def departure(thing: object) -> str | None:
-    """The first method by which a route, router or app routes in a way of its own, ``Folding.matches``; None where it has none."""
+    """The method by which a route, router or app routes in a way of its own, as ``Folding.matches``; None where it has none."""
     if isinstance(thing, Starlette):
         # FastAPI routes by what it is given here, and not by where it is mounted.
         return _own(thing, _APP) or departure(thing.router)

@@ -166,7 +166,8 @@ async def test_what_a_middleware_answers_by_itself_is_the_result() -> None:
 
 
 async def test_the_schema_is_judged_after_authentication_and_charge_and_tells_nothing_before_that_of_the_route() -> None:
-    """“Authentication that stands on the route itself … comes before the schema too”, or “its message names no key, value or enum”.
+    """“Authentication that stands on the route itself … comes before the schema too”, or “its message names no key, value or
+    enum”.
 
     Security: “A schema is judged after authentication and charge, within a budget of steps.”
     """
@@ -324,7 +325,9 @@ async def test_a_mounted_app_in_a_way_of_its_own_is_refused_unless_it_is_marked(
 
 
 async def test_a_route_that_can_only_be_asked_is_asked_again_where_it_stands() -> None:
-    """“what was resolved runs, or a 400; never another route. The same for a plain route that stands behind one that cannot be told.”"""
+    """“what was resolved runs, or a 400; never another route. The same for a plain route that stands behind one that cannot be
+    told.”
+    """
 
     class ForAnn(Route):
         def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -379,7 +382,9 @@ class Any_(Some):
 
 @pytest.mark.parametrize(("kind", "status"), [(Some, 405), (Own, 400), (Any_, 400)])
 async def test_a_class_endpoint_answers_for_methods_that_it_does_not_have(kind: Any, status: int) -> None:
-    """“a class endpoint without that method | the endpoint's own 405, where its class answers that by Starlette's own code; else 400”."""
+    """“a class endpoint without that method | the endpoint's own 405, where its class answers that by Starlette's own code; else
+    400”.
+    """
     results = await batch(hosting(Route("/x", kind)), action("/x"), action("/x", "put"))
     assert [result["status_code"] for result in results] == [200, status]
     assert not ran
@@ -389,7 +394,9 @@ async def test_a_class_endpoint_answers_for_methods_that_it_does_not_have(kind: 
 
 
 async def test_routes_that_change_after_the_resolution_never_lead_to_another_route() -> None:
-    """“Routes added or removed elsewhere since the resolution harm nobody: what was resolved runs, or a 400; never another route.”"""
+    """“Routes added or removed elsewhere since the resolution harm nobody: what was resolved runs, or a 400; never another
+    route.”
+    """
 
     class Changes:
         def __init__(self, app: ASGIApp) -> None:
