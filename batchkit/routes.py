@@ -221,8 +221,8 @@ class Found(Struct, frozen=True, eq=False):
     """Where a request goes at one router: ``entry`` takes it, as ``match`` says, and adds ``child_scope``; None where none does.
 
     ``above`` is where it came from, a router that the app of this one is mounted in. ``asked`` are the routes in front of the
-    entry that can only be asked, and have said no. ``redirects`` where no route takes it, and one would with a slash more or less;
-    ``error`` where a route or convertor of the host failed on it.
+    entry that can only be asked, and have said no. ``redirects`` where no route takes it, and one would with a slash more or
+    less; ``error`` where a route or convertor of the host failed on it.
     """
 
     table: Table
