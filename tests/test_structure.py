@@ -53,7 +53,7 @@ LAYERS = [
     ["allow", "configuration", "dialect", "frame", "rules"],
     ["content", "cookies", "fields", "marks", "matching", "path"],
     ["hooks", "keywords", "model", "schema", "standard", "vocabulary"],
-    ["errors", "installation"],
+    ["errors", "installation", "patterns"],
 ]
 
 
