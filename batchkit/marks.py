@@ -17,10 +17,11 @@ from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchkit.compiler import compile_schema
 from batchkit.hooks import check_app
 from batchkit.keywords import suggesting
-from batchkit.schema import Validator, compile_schema
 from batchkit.standard import answers_405
+from batchkit.validation import Node
 from batchkit.vocabulary import misspelled
 
 __all__ = [
@@ -61,7 +62,7 @@ class Mark(Struct, frozen=True):
     """What ``@batchable(…)`` says of a route; the defaults are those of a bare ``@batchable``."""
 
     cost: int = 1
-    schema: Validator | None = None
+    schema: Node | None = None
     timeout: float | None = None
     limit: str | None = None
 
@@ -129,7 +130,7 @@ def batchable(
     if isinstance(schema, type):
         raise TypeError(f"batchable(schema={schema!r}): give its JSON Schema, as a Pydantic model's model_json_schema()")
     try:
-        validator = None if schema is None else compile_schema(schema)
+        compiled = None if schema is None else compile_schema(schema)
     except SchemaError as error:
         raise ValueError(f"batchable(schema=…): not a JSON Schema: {error.message}") from None
     kinds: Any = schema.get("type", "object") if isinstance(schema, Mapping) else "object" if schema or schema is None else ()
@@ -137,7 +138,7 @@ def batchable(
         raise ValueError(f"batchable(schema={schema!r}): no action can meet it: its data is always an object")
     for sentence in misspelled(schema):
         logger.warning("batchable(schema=…): %s", sentence)
-    mark = Mark(cost=cost, schema=validator, timeout=timeout, limit=limit)
+    mark = Mark(cost=cost, schema=compiled, timeout=timeout, limit=limit)
     if endpoint is _NOTHING:
         return lambda decorated: _attach(decorated, BATCHABLE, mark)
     return _attach(endpoint, BATCHABLE, mark)

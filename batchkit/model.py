@@ -17,7 +17,7 @@ from batchkit.errors import BatchError, InvalidAction
 
 if TYPE_CHECKING:
     from batchkit.routes import Found
-    from batchkit.schema import Validator
+    from batchkit.validation import Node
 
 __all__ = ["Action", "Batch", "Result", "current_action"]
 
@@ -108,7 +108,7 @@ class Action:
     timeout: float | None = None
     found: Found | None = None
     refusal: InvalidAction | None = None
-    schema: Validator | None = None
+    schema: Node | None = None
     host: bytes | None = None
     passed: bool = False
     refused: bool = False

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from batchkit import schema
+from batchkit.compiler import compile_schema
 from batchkit.content import on_one_line, render
 from batchkit.cookies import cookies_of
 from batchkit.dialect import DIALECTS, Dialect, Options
@@ -80,8 +81,8 @@ class _LastAction(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 _encode_json = msgspec.json.Encoder().encode
 
-_BATCH_SCHEMA = schema.compile_schema(schema.BATCH)
-_ACTION_SCHEMA = schema.compile_schema(schema.ACTION)
+_BATCH_SCHEMA = compile_schema(schema.BATCH)
+_ACTION_SCHEMA = compile_schema(schema.ACTION)
 
 
 def decode(body: bytes, settings: Settings) -> tuple[Action, ...]:

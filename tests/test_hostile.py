@@ -7,9 +7,10 @@ import functools
 import json
 import math
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable, not_batchable
 from tests.asgi import request
-from tests.batches import action, batch, envelope, post
+from tests.batches import action, batch, envelope, messages, post
 
 pytestmark = pytest.mark.anyio
 
@@ -415,17 +416,70 @@ async def test_more_than_a_query_holds_is_400() -> None:
     assert await statuses(plain, action("/x?a=" + "x" * 2000)) == [400]
 
 
-async def test_more_than_a_schema_can_check_is_400() -> None:
+async def test_what_is_too_complex_for_a_schema_is_400() -> None:
+    """“a schema that spends it is a 400 for that action, `data: Too complex to be checked`”; it “carries its place”."""
+
     @batchable(schema={"properties": {"tags": {"items": {"type": "string"}}}, "additionalProperties": {"$ref": "#"}})
     async def create(request: Request) -> Response:
         return Response()
 
     app = hosting(Route("/x", create, methods=["POST"]))
     deep: Any = {}
-    for _ in range(300):
+    for _ in range(900):
         deep = {"a": deep}
-    entries = [{"tags": ["x"] * 900}, {"tags": ["x"] * 1100}, deep]
-    assert await statuses(app, *[action("/x", "post", data=data) for data in entries]) == [200, 400, 400]
+    entries = [{"tags": ["x,y"] * 1100}, {"tags": ["x"] * 20_000}, {"text": "," * 20_000}, deep]
+    results = await batch(app, *[action("/x", "post", data=data) for data in entries])
+    assert [result["status_code"] for result in results] == [200, 400, 200, 400]
+    for index in (1, 3):
+        assert messages(results[index]) == [f"data.actions[{index}].data: Too complex to be checked"]
+
+
+class Negation(BaseModel):
+    op: Literal["not"]
+    arg: Expression
+
+
+class Negative(BaseModel):
+    op: Literal["neg"]
+    arg: Expression
+
+
+class Variable(BaseModel):
+    op: Literal["var"]
+
+
+Expression = Annotated[Negation | Negative | Variable, Field(discriminator="op")]
+
+
+class Search(BaseModel):
+    where: Expression
+    slug: str = Field("", pattern=r"^([a-z0-9]+-?)*$")
+
+
+async def test_a_recursive_union_and_a_pattern_take_no_longer_than_their_steps() -> None:
+    """“whatever the schema: recursive unions, patterns and `uniqueItems` included”."""
+
+    @batchable(schema=Search.model_json_schema())
+    async def search(request: Request) -> Response:
+        return Response()
+
+    def where(depth: int) -> Any:
+        value: Any = {"op": "var"}
+        for _ in range(depth):
+            value = {"op": "neg", "arg": value}
+        return value
+
+    app = hosting(Route("/x", search, methods=["POST"]))
+    entries = [
+        {"where": where(14)},
+        {"where": where(40), "slug": "a-slug-that-is-no-longer-than-others"},
+        {"where": where(0), "slug": "a" * 40 + "!"},
+        {"where": where(0), "slug": "a" * 40_000 + "!"},
+    ]
+    results = await batch(app, *[action("/x", "post", data=data) for data in entries])
+    assert [result["status_code"] for result in results] == [200, 200, 400, 400]
+    assert messages(results[2]) == ["data.actions[2].data.slug: Does not meet the rule 'pattern' of its schema"]
+    assert messages(results[3]) == ["data.actions[3].data: Too complex to be checked"]
 
 
 async def test_a_partial_of_a_partial_is_still_a_function() -> None:

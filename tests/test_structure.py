@@ -52,8 +52,9 @@ LAYERS = [
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
     ["content", "cookies", "fields", "marks", "matching", "path"],
-    ["hooks", "keywords", "model", "schema", "standard", "vocabulary"],
-    ["errors", "installation", "patterns"],
+    ["compiler", "hooks", "keywords", "model", "schema", "standard", "vocabulary"],
+    ["demands"],
+    ["errors", "installation", "patterns", "validation"],
 ]
 
 
