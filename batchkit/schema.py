@@ -98,11 +98,15 @@ def judge(node: Node, raw: bytes, place: str) -> list[str]:
 
 
 def _loads(raw: bytes) -> Any:
+    text = raw.decode()
     try:
-        return json.loads(raw)
+        return _value(text)
     except ValueError:
         # Of a number with more digits than Python reads, the first ones.
-        return json.loads(raw, parse_int=lambda digits: int(digits[:MOST_DIGITS]))
+        return json.loads(text, parse_int=lambda digits: int(digits[:MOST_DIGITS]))
+
+
+_value = json.JSONDecoder().decode
 
 
 def explain(node: Node, value: Any, place: str) -> list[str]:
