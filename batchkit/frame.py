@@ -103,7 +103,13 @@ def frame(
     elif "app_root_path" in scope:
         shared["app_root_path"] = scope["app_root_path"]
     shared["root_path"] = root_path
-    headers = [(name, value) for name, value in scope["headers"] if not is_withheld(name, withheld)]
+    # As ``is_withheld`` says, which is dear to ask for each of the fields that a client makes up.
+    headers = [
+        (name, value)
+        for name, value in scope["headers"]
+        if (plain := name.replace(b"_", b"-") if b"_" in name else name) not in withheld
+        and not plain.startswith(WITHHELD_PREFIXES)
+    ]
     host = None
     for place, (name, value) in enumerate(headers):
         if name == b"host":
