@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
+from functools import partial
 from types import SimpleNamespace
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit.admission import FREE, admit
 from batchkit.allow import allow_list
+from batchkit.charging import Answered
 from batchkit.client_js import asks_for_client, client
 from batchkit.console import asks_for_page, page
 from batchkit.dispatch import Dispatch, collect, enter
@@ -34,6 +36,7 @@ from batchkit.resolve import Resolver
 from batchkit.routes import routed
 from batchkit.rules import check_template
 from batchkit.settings import Settings
+from batchkit.uploading import Upload, Uploading
 from batchkit.wire import decode, encode
 
 __all__ = ["BatchEndpoint"]
@@ -92,6 +95,7 @@ class BatchEndpoint(Settings):
                 self._around_actions = plugin.action(self._around_actions or enter)
                 if not callable(self._around_actions):
                     raise TypeError(f"plugins: {plugin!r}: its action(app) returned {self._around_actions!r}: return an ASGI app")
+        self.uploads: list[Callable[[Scope], Upload]] = []
         # A limiter that direct requests meet as well is told which endpoint's own POST costs nothing.
         if (free := getattr(self.cost_hook, "free", None)) is not None:
             free(self)
@@ -153,8 +157,8 @@ class BatchEndpoint(Settings):
         try:
             await self._run(scope, receive, send)
         except BatchError as error:
-            await _send(send, error.status_code, error.content(self.help), error.raw_headers)
-        except ClientGone:
+            await self._refuse(send, error)
+        except (ClientGone, Answered):
             return
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,14 +168,22 @@ class BatchEndpoint(Settings):
         if self.console and asks_for_page(scope):
             await self._show(scope, send)
             return
-        batch = Batch(scope, decode(await read(scope, receive, self), self))
+        if not self.uploads:
+            await self._answer(Batch(scope, decode(await read(scope, receive, self, None), self)), receive, send)
+            return
+        async with Uploading(scope, self.uploads, self) as upload:
+            actions = decode(await read(scope, receive, self, upload), self)
+            await self._answer(Batch(scope, actions, uploads=upload.uploads), receive, send)
+
+    async def _answer(self, batch: Batch, receive: Receive, send: Send) -> None:
+        scope = batch.scope
         media_type = line_type(scope)
         lines = Lines(batch, media_type, send, self) if media_type else None
         resolver, guards = self._host_of(scope)
         resolver.resolve(batch, self._frame(scope, guards, in_lines=lines is not None))
         context = Context() if guards is None else guards.context.copy()
         dispatch = Dispatch(batch, self._around_actions, receive, self, context, lines)
-        async with lines or FREE, admit(batch, self), dispatch as running:
+        async with lines or FREE, admit(batch, self, partial(self._refuse, send)), dispatch as running:
             await collect(running)
             if lines is None:
                 content, fields = encode(batch.actions, self)
@@ -179,6 +191,9 @@ class BatchEndpoint(Settings):
                     fields.append(running.timing())
                 await _send(send, 200, content, fields)
             running.log()
+
+    async def _refuse(self, send: Send, error: BatchError) -> None:
+        await _send(send, error.status_code, error.content(self.help), error.raw_headers)
 
     async def _show(self, scope: Scope, send: Send) -> None:
         resolver, guards = self._host_of(scope)

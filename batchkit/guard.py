@@ -11,10 +11,10 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit.errors import InvalidAction
+from batchkit.find import Found
 from batchkit.frame import host_header
 from batchkit.matching import FULL, NONE, route_path
 from batchkit.model import ACTION_KEY, RUNNING, Action
-from batchkit.routes import Found
 from batchkit.schema import judge
 
 __all__ = ["Guard", "Guards"]

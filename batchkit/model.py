@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.errors import BatchError, InvalidAction
 
 if TYPE_CHECKING:
-    from batchkit.routes import Found
+    from batchkit.find import Found
     from batchkit.validation import Node
 
 __all__ = ["Action", "Batch", "Result", "current_action"]
@@ -78,7 +78,8 @@ class Action:
 
     ``on_end`` is for the cost hook to set: called with the action as its work ends, that after its result included. So slots
     are given back one by one (contract section 3); it must not wait. An action that does not run never ends: see ``runs``.
-    ``charged_by`` are the limiters that have charged it, so that their middleware need not.
+    ``charged_by`` are the limiters that have charged it, so that their middleware need not. ``below`` is True where nobody can
+    tell more of its route than that it is ``route`` or one below it; with None as ``route``, any of the host's.
 
     ``batch_context`` is for plugins: the context variables of the batch's POST as its actions began. An action itself starts
     without them, as it would alone; its plugin carries over what it should have, ``tenant.set(action.batch_context[tenant])``.
@@ -122,6 +123,8 @@ class Action:
         """Where its data stands in the batch."""
         return f"data.actions[{self.index}].data"
 
+    below: bool = False
+
     def refuse(self, error: BatchError, help: str | None) -> None:
         """Give the action its result before anything runs."""
         self.result = Result.of_error(error, help)
@@ -133,12 +136,13 @@ class Action:
 class Batch(Struct, eq=False):
     """One ``POST /batch`` with its actions in order, as the cost hook and plugins see it.
 
-    ``scope`` is the ASGI scope of the POST.
+    ``scope`` is the ASGI scope of the POST; ``uploads`` is what limiters have held while its body was read.
     """
 
     scope: Scope
     actions: Sequence[Action]
     name: str | None = None
+    uploads: Sequence[object] = ()
 
     @property
     def id(self) -> str:

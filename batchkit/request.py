@@ -9,6 +9,7 @@ from batchkit.errors import BatchTooLarge, InvalidBatch, MethodNotAllowed, Unsup
 from batchkit.fields import fields
 from batchkit.model import RUNNING, current_action
 from batchkit.settings import Settings
+from batchkit.uploading import Uploading
 
 __all__ = ["ClientGone", "is_nested", "read"]
 
@@ -23,8 +24,11 @@ def is_nested(scope: Scope) -> bool:
     return current_action(scope) is not None or (running is not None and running.carries(scope))
 
 
-async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
-    """The body of a ``POST /batch``. Raises InvalidBatch in one of its kinds, or ClientGone."""
+async def read(scope: Scope, receive: Receive, settings: Settings, upload: Uploading | None) -> bytes:
+    """The body of a ``POST /batch``, while which is read ``upload`` is held.
+
+    Raises InvalidBatch in one of its kinds, ClientGone, or what ``upload`` raises.
+    """
     if is_nested(scope):
         raise InvalidBatch("A batch request cannot be used in a batch request")
     if scope["method"] != "POST":
@@ -42,7 +46,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
+        message = await (receive() if upload is None or chunks else upload.first(receive))
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk = message.get("body", b"")

@@ -10,11 +10,12 @@ from starlette.types import ASGIApp
 
 from batchkit.advice import advice
 from batchkit.errors import InvalidAction
+from batchkit.find import Found, find
 from batchkit.frame import Frame
 from batchkit.guard import Guards
 from batchkit.matching import FULL
 from batchkit.model import Action, Batch
-from batchkit.routes import Found, Table, find
+from batchkit.routes import Table
 from batchkit.settings import Settings
 from batchkit.standard import has_low_priority_routes
 
@@ -74,6 +75,7 @@ class Resolver:
                     action.refusal = self._verdict(action, found)
                 else:
                     # The host fails on it, as on the same request alone.
+                    action.below = True
                     logger.debug("data.actions[%d]: its route cannot be told", action.index, exc_info=found.error)
                 if self.table.guard is None and (action.refusal or found.error):
                     # Where no guard can stand, what is not on the host's list does not enter.
@@ -83,17 +85,20 @@ class Resolver:
         entry, router = found.entry, found.table.router
         if entry is None:
             if self.table.unreadable is not None:
+                action.below = True
                 return self._refused(action, f"the routes of the host cannot be read: {self.table.unreadable}")
             if self.table.guard is None:
                 return self._refused(action, "no route matches")
-            if not found.redirects and router is not None:
-                # What it runs instead cannot be told, but for a 404 of Starlette's.
-                if getattr(router.default, "__func__", None) is not Router.not_found:
-                    return self._refused(action, "no route matches, and what the router's default would run cannot be determined")
-                if has_low_priority_routes(router):
-                    return self._refused(action, "no route matches, and what a frontend would answer cannot be determined")
+            if found.redirects or router is None:
+                return None
+            # What it runs instead cannot be told, but for a 404 of Starlette's.
+            others = has_low_priority_routes(router)
+            if others or getattr(router.default, "__func__", None) is not Router.not_found:
+                action.route, action.below = found.table.template, True
+                what = "a frontend would answer" if others else "the router's default would run"
+                return self._refused(action, f"no route matches, and what {what} cannot be determined")
             return None
-        action.route = entry.template
+        action.route, action.below = entry.template, entry.is_opaque
         verdict = entry.verdicts.get(action.method) or entry.verdict(action.method)
         mark = verdict.mark
         if found.match is not FULL and not verdict.final:

@@ -11,21 +11,25 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Host, Match, Mount, Router, WebSocketRoute
-from starlette.types import ASGIApp, Scope
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Host, Mount, Router, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from batchkit.marks import Mark, MarkedApp, lacks, layers, read_mark
-from batchkit.matching import FULL, NONE, PARTIAL, first_segment, matcher, matches_by_path, route_path
+from batchkit.matching import first_segment, matcher, matches_by_path
 from batchkit.model import METHODS
 from batchkit.settings import Settings
 from batchkit.standard import LIBRARIES, departure, included_departure, router_of
 
-__all__ = ["Entry", "Found", "Table", "find", "routed"]
+__all__ = ["Entry", "Table", "routed"]
 
 DEFAULT_MARK = Mark()
 
 # Anything else that a route may lead to is an app, and may have routes of its own.
 ENDPOINTS = (FunctionType, MethodType, type, functools.partial)
+# But not these; settings are those of a batch endpoint.
+ROUTELESS = (StaticFiles, Response, Settings)
 
 
 class Verdict(Struct, frozen=True):
@@ -73,6 +77,16 @@ class Entry:
         libraries = app is self.endpoint or getattr(app, "__module__", "").partition(".")[0] in LIBRARIES
         return libraries and not getattr(dependant, "dependencies", ()) and len(list(layers(self.endpoint))) == 1
 
+    @functools.cached_property
+    def is_opaque(self) -> bool:
+        """Whether what ends here may go on to routes that cannot be read."""
+        app = self.endpoint.app if isinstance(self.endpoint, MarkedApp) else self.endpoint
+        if hasattr(self.route, "original_router"):
+            return True
+        if app is None or isinstance(app, ROUTELESS):
+            return False
+        return self.below is not None or (self.template.endswith(":path}") and not isinstance(app, ENDPOINTS))
+
     def of_actions(self) -> list[str]:
         """Those of its methods that an action can have."""
         return [] if self.is_websocket else [method for method in METHODS if method in (self.methods or METHODS)]
@@ -87,12 +101,15 @@ class Entry:
                 self.verdicts[method] = verdict
         return verdict
 
+    def marks(self, method: str) -> list[Mark | bool | None]:
+        """The marks around it, from the inside out: its own speaks before that of a mount, a refusal anywhere before all."""
+        inside = self.below.around if self.below is not None else (self.endpoint, *self.around)
+        return [read_mark(layer, method) for layer in inside]
+
     def _judge(self, method: str) -> Verdict:
         if self.own is not None:
             return Verdict(None, f"{self.own} routes in a way of its own", final=True)
-        # From the inside out: the route's own mark speaks before that of a mount around it, a refusal anywhere before all.
-        inside = self.below.around if self.below is not None else (self.endpoint, *self.around)
-        marks = [read_mark(layer, method) for layer in inside]
+        marks = self.marks(method)
         if lacks(self.endpoint, method):
             return Verdict(next((mark for mark in marks if isinstance(mark, Mark)), DEFAULT_MARK))
         if False in marks:
@@ -215,58 +232,6 @@ class Table:
         """The entries, in order, that can match ``path``: all but those with another literal first segment."""
         # A pattern's $ lets one line feed pass at the end of a path.
         return self._by_segment.get(path[1:].partition("/")[0].removesuffix("\n"), self._open)
-
-
-class Found(Struct, frozen=True, eq=False):
-    """Where a request goes at one router: ``entry`` takes it, as ``match`` says, and adds ``child_scope``; None where none does.
-
-    ``above`` is where it came from, a router that the app of this one is mounted in. ``asked`` are the routes in front of the
-    entry that can only be asked, and have said no. ``redirects`` where no route takes it, and one would with a slash more or
-    less; ``error`` where a route or convertor of the host failed on it.
-    """
-
-    table: Table
-    root_path: str
-    match: Match
-    entry: Entry | None
-    child_scope: Scope
-    asked: tuple[Entry, ...] = ()
-    above: Found | None = None
-    redirects: bool = False
-    error: Exception | None = None
-
-
-def find(table: Table, scope: Scope, above: Found | None = None) -> Found:
-    """Where Starlette's router would let ``scope`` end, worked out without running anything of the host."""
-    root_path: str = scope["root_path"]
-    path: str = route_path(scope) if root_path else scope["path"]
-    asked: tuple[Entry, ...] = ()
-    partial: Found | None = None
-    try:
-        for entry in table.candidates(path):
-            match, child_scope = entry.match(scope, path)
-            if match is FULL:
-                found = Found(table, root_path, match, entry, child_scope, asked, above)
-                if entry.below is None or entry.own is not None or not entry.below.refresh():
-                    return found
-                return find(entry.below, {**scope, **child_scope}, found)
-            if match is PARTIAL and partial is None:
-                partial = Found(table, root_path, match, entry, child_scope, asked, above)
-            elif match is NONE and entry.own is not None:
-                asked += (entry,)
-        return partial or Found(table, root_path, NONE, None, {}, asked, above, _redirects(table, scope, path))
-    except Exception as error:
-        # {id:int} fails on 5,000 digits, for one.
-        return Found(table, root_path, NONE, None, {}, asked, above, error=error)
-
-
-def _redirects(table: Table, scope: Scope, path: str) -> bool:
-    if table.router is None or not table.router.redirect_slashes or path == "/":
-        return False
-    whole: str = scope["path"]
-    other = {**scope, "path": whole.rstrip("/") if path.endswith("/") else whole + "/"}
-    path = route_path(other)
-    return any(entry.match(other, path)[0] is not NONE for entry in table.candidates(path))
 
 
 def routed(app: Any) -> Starlette | Router | None:

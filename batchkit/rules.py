@@ -17,6 +17,7 @@ __all__ = ["Rule", "check_template", "is_below", "read_template", "unmet"]
 _TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
 _PARAMETER = re.compile(r"{[a-zA-Z_]\w*(?::[a-zA-Z_]\w*)?}")
 _CONVERTOR = re.compile(r":[^{}]*}")
+_REST = re.compile(r"{[^{}:]*:path}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,12 @@ class Rule:
             return False
         template = _bare(template)
         return template == self.template or (self.below and template.startswith(self.template + "/"))
+
+    def may_match(self, method: str, template: str) -> bool:
+        """Whether it means a route with this full template, or may mean one below it, for this method."""
+        return self.matches(method, template) or (
+            self.matches(method, self.template) and f"{self.template}/".startswith(_bare(_REST.sub("", template)) + "/")
+        )
 
 
 def read_template(keyword: str, text: str) -> tuple[str | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable
+from batchkit import Batch, BatchEndpoint, LimiterUnavailable, TooManyRequests, batchable
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, by_address
 from batchkit.limiter.memory import MemoryStore
-from tests.asgi import Answer, lifespan, request
-from tests.batches import JSON, action, batch, envelope, messages, post
+from tests.asgi import Answer, NoAnswer, lifespan, request
+from tests.batches import JSON, LINES, action, batch, envelope, messages, post
 from tests.redises import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -508,6 +509,208 @@ async def test_a_limiter_that_cannot_be_reached_or_hangs(hook: Any, errors: Any,
     assert ("refused" if errors == "refuse" else "let through without a charge") in caplog.text
 
 
+def raises(error: Exception) -> Any:
+    async def hook(batch: Batch) -> None:
+        raise error
+
+    return hook
+
+
+def raises_in_a_group(error: Exception) -> Any:
+    @contextlib.asynccontextmanager
+    async def hook(batch: Batch) -> AsyncIterator[None]:
+        async with anyio.create_task_group():
+            raise error
+        yield
+
+    return hook
+
+
+@pytest.mark.parametrize("how", [raises, raises_in_a_group])
+async def test_a_hook_says_itself_that_its_limiter_is_out_of_reach(how: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """“A limiter that cannot be reached or hangs: 503 by default …, or let through and logged (`limiter_errors="allow"`)”: a hook that raises LimiterUnavailable says so."""
+    errors: Any
+    for errors, status in (("refuse", 503), ("allow", 200)):
+        caplog.clear()
+        app = Starlette(routes=ROUTES)
+        hook = how(LimiterUnavailable("The bank's limiter is on holiday"))
+        BatchEndpoint(policy="all", cost_hook=hook, limiter_errors=errors).mount_to(app)
+        answer = await tasks(app, 2)
+        assert answer.status == status
+        assert ("on holiday" in answer.body.decode()) == (status == 503)
+        assert ("refused" if status == 503 else "let through without a charge") in caplog.text
+
+
+@pytest.mark.parametrize("errors", ["refuse", "allow"])
+async def test_a_refusal_in_a_task_group_is_a_refusal(errors: Any) -> None:
+    """It would be let through with `limiter_errors="allow"`, as the group wraps what it raises."""
+    app = Starlette(routes=ROUTES)
+    hook = raises_in_a_group(TooManyRequests("no", retry_after=7))
+    BatchEndpoint(policy="all", cost_hook=hook, limiter_errors=errors).mount_to(app)
+    answer = await tasks(app, 2)
+    assert (answer.status, answer.all(b"retry-after")) == (429, [b"7"])
+
+
+@dataclass
+class Stuck:
+    """A hook that hangs where nothing reaches it, until it is let go, and what it then holds."""
+
+    go: threading.Event
+    held: list[str]
+
+    def wait(self) -> None:
+        assert self.go.wait(20)
+        self.held.append("taken")
+
+    async def function(self, batch: Batch) -> None:
+        await anyio.to_thread.run_sync(self.wait)
+
+    @contextlib.asynccontextmanager
+    async def context(self, batch: Batch) -> AsyncIterator[None]:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.wait)
+        try:
+            yield
+        finally:
+            self.held.clear()
+
+    @contextlib.asynccontextmanager
+    async def with_scopes(self, batch: Batch) -> AsyncIterator[None]:
+        with anyio.move_on_after(1000):
+            async with anyio.create_task_group() as group:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self.wait)
+                group.start_soon(anyio.sleep_forever)
+                try:
+                    yield
+                finally:
+                    self.held.clear()
+                    group.cancel_scope.cancel()
+
+    @contextlib.asynccontextmanager
+    async def failing(self, batch: Batch) -> AsyncIterator[None]:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.wait)
+        self.held.clear()
+        raise TooManyRequests("too late")
+        yield
+
+
+@pytest.mark.parametrize("kind", ["function", "context", "with_scopes", "failing"])
+@pytest.mark.parametrize("errors", ["refuse", "allow"])
+@pytest.mark.parametrize("accept", [[], [LINES]])
+async def test_a_hook_that_hangs_in_a_worker_thread_holds_no_answer(kind: str, errors: Any, accept: Any) -> None:
+    """“…or hangs: 503 by default (fail closed, within `limiter_timeout`)”, in a thread as well, which nobody can stop: it is waited for after the answer, and what it takes then is given back."""
+    stuck = Stuck(threading.Event(), [])
+    told = []
+
+    class Watching:
+        def refused(self, batch: Batch, error: Exception) -> None:
+            told.append((stuck.go.is_set(), error))
+
+    app = Starlette(routes=ROUTES)
+    hook = getattr(stuck, kind)
+    settings: dict[str, Any] = {"limiter_timeout": 0.01, "limiter_errors": errors, "plugins": [Watching()]}
+    BatchEndpoint(policy="all", cost_hook=hook, **settings).mount_to(app)
+    statuses = []
+
+    async def let_go_once_answered(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+            elif not message.get("more_body", False):
+                assert not stuck.go.is_set()
+                assert stuck.held == []
+                stuck.go.set()
+
+        await app(scope, receive, sending)
+        # Nothing of it is left behind.
+        assert stuck.held == (["taken"] if kind == "function" else [])
+
+    with anyio.fail_after(20):
+        answer = await tasks(let_go_once_answered, 2, [*ANN, *accept])
+    assert statuses == [answer.status] == [503 if errors == "refuse" else 200]
+    assert [(early, type(error)) for early, error in told] == ([(False, LimiterUnavailable)] if errors == "refuse" else [])
+    assert answer.all(b"content-type")[0].startswith(LINES[1] if accept and errors == "allow" else b"application/json")
+
+
+@pytest.mark.parametrize("errors", ["refuse", "allow"])
+async def test_a_cancelled_batch_waits_for_a_hook_that_cannot_be_stopped(errors: Any) -> None:
+    """“a real cancellation from outside go[es] through, and give[s] back what was taken” (section 4)."""
+    stuck = Stuck(threading.Event(), [])
+    app = Starlette(routes=ROUTES)
+    BatchEndpoint(policy="all", cost_hook=stuck.context, limiter_errors=errors, limiter_timeout=30).mount_to(app)
+    async with anyio.create_task_group() as group:
+        group.start_soon(tasks, app, 2)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+        stuck.go.set()
+    assert stuck.held == []
+
+
+async def test_a_hook_that_cannot_send_its_refusal_leaves_nothing_behind() -> None:
+    stuck = Stuck(threading.Event(), [])
+    app = Starlette(routes=ROUTES)
+    BatchEndpoint(policy="all", cost_hook=stuck.with_scopes, limiter_timeout=0.01).mount_to(app)
+
+    async def gone(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            stuck.go.set()
+            raise OSError("the client is gone")
+
+        await app(scope, receive, sending)
+
+    with anyio.fail_after(20), pytest.raises(NoAnswer):
+        await tasks(gone, 2)
+    assert stuck.held == []
+
+
+@pytest.mark.parametrize("ends", ["hello", "fails", "never"])
+async def test_what_a_hook_opens_it_keeps_until_all_work_has_ended(ends: str) -> None:
+    """A task group and cancel scopes of its own, open from its start to its end: they are no affair of the actions."""
+    log = []
+
+    @contextlib.asynccontextmanager
+    async def hook(batch: Batch) -> AsyncIterator[None]:
+        scope = anyio.CancelScope()
+        scope.__enter__()
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            yield
+            group.cancel_scope.cancel()
+        scope.__exit__(None, None, None)
+        log.append([action.result is not None for action in batch.actions])
+
+    app = Starlette(routes=ENDINGS)
+    BatchEndpoint(policy="all", cost_hook=hook, action_timeout=0.05).mount_to(app)
+    for _ in range(2):
+        results = await batch(app, action(f"/{ends}"), action("/hello"))
+        assert [result["status_code"] for result in results] == [{"hello": 200, "fails": 500, "never": 504}[ends], 200]
+    assert log == [[True, True]] * 2
+
+
+async def test_a_hook_whose_own_work_fails_meanwhile_spoils_no_result(caplog: pytest.LogCaptureFixture) -> None:
+    @contextlib.asynccontextmanager
+    async def hook(batch: Batch) -> AsyncIterator[None]:
+        async def renew() -> None:
+            raise OSError("the store has gone")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(renew)
+            yield
+
+    async def task(request: Request) -> Response:
+        await anyio.wait_all_tasks_blocked()
+        return Response()
+
+    app = Starlette(routes=[Route("/tasks", task)])
+    BatchEndpoint(policy="all", cost_hook=hook).mount_to(app)
+    [result] = await batch(app, action("/tasks"))
+    assert result["status_code"] == 200
+    assert "failed at the end of a batch" in caplog.text
+
+
 async def test_a_hook_that_took_its_slots_in_time_is_not_bound_any_more() -> None:
     @contextlib.asynccontextmanager
     async def hook(batch: Batch) -> AsyncIterator[None]:
@@ -540,7 +743,7 @@ async def test_a_key_function_that_fails_lets_nobody_through(errors: Any) -> Non
     """No limiter is out of reach then, and a client may well know what the function fails on."""
 
     def key(request: Request) -> Any:
-        return None
+        return 5
 
     limiter = Limiter([Rate(9, 9, name="x", key=key)])
     app = Starlette(

@@ -15,8 +15,9 @@ from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
 from starlette.types import Scope
 
 from batchkit import BatchEndpoint, batchable, matching
+from batchkit.find import find
 from batchkit.matching import route_path
-from batchkit.routes import Table, find
+from batchkit.routes import Table
 from batchkit.settings import Settings
 
 

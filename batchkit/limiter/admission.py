@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from batchkit.admission import HOW_TO_ENTER, WrongHook
+from batchkit.charging import HOW_TO_ENTER, WrongHook
 from batchkit.errors import TooManyRequests
+from batchkit.limiter.keys import Keys
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
+from batchkit.limiter.memory import MemoryStore
 from batchkit.limiter.store import Charge, Claim, Holding, Refusal, Store
 from batchkit.model import Action
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Upload"]
 
 logger = logging.getLogger("batchkit")
 
@@ -22,8 +24,8 @@ logger = logging.getLogger("batchkit")
 class Admission:
     """What a batch or a request asks; as a context, around its work, it is taken.
 
-    ``promised`` are the actions of a batch: as it is entered they are marked as charged by ``limiter``. ``told`` is what that has
-    said already.
+    ``promised`` are the actions of a batch: as it is entered they are marked as charged by ``limiter``. What its ``upload`` holds
+    is of its slots. ``told`` is what that limiter has said already.
     """
 
     def __init__(self, store: Store, limiter: object, told: set[str]) -> None:
@@ -32,14 +34,17 @@ class Admission:
         self.told = told
         self.waits = store.waits
         self.promised: Sequence[Action] = ()
+        self.upload: Upload | None = None
         self.entered = False
         self._first = 0
         self._units: dict[tuple[Rate, str], int] = {}
         self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
         self._holding: Holding | None = None
 
-    def ask(self, limit: Limit, key: str, actions: Sequence[Action]) -> None:
-        """Add what ``actions`` ask of one limit."""
+    def ask(self, limit: Limit, key: str | None, actions: Sequence[Action]) -> None:
+        """Add what ``actions`` ask of one limit; of one whose key is None nothing."""
+        if key is None:
+            return
         if isinstance(limit, Rate):
             self._units[limit, key] = self._units.get((limit, key), 0) + sum([action.cost for action in actions])
         elif isinstance(limit, Concurrency):
@@ -63,8 +68,15 @@ class Admission:
     async def _take(self) -> None:
         first = self._first
         charges = [Charge(limit, key, units) for (limit, key), units in self._units.items()]
+        upload = self.upload
         claims = [
-            Claim(limit, key, len(actions), [first + action.index for action in actions if action.runs])
+            Claim(
+                limit,
+                key,
+                len(actions),
+                [first + action.index for action in actions if action.runs],
+                upload.of(limit, key) if upload is not None else (),
+            )
             for (limit, key), actions in self._slots.items()
         ]
         for charge in charges:
@@ -76,9 +88,11 @@ class Admission:
         refusal = await self.store.admit(charges, claims)
         if refusal is not None:
             raise _too_many(refusal)
-        held = [claim for claim in claims if claim.members]
-        if held:
-            self._holding = self.store.hold(held)
+        if upload is not None:
+            upload.end()
+        taken = [claim for claim in claims if claim.members]
+        if taken:
+            self._holding = self.store.hold(taken)
             await self._holding.__aenter__()
             ended = self._ended
             for actions in self._slots.values():
@@ -93,6 +107,16 @@ class Admission:
         if kind is None and any(action.runs and action.result is None for action in self.promised):
             self._warn("limiter(batch) is a context around the run of a batch, and was left before: its slots are free again")
         return await self._holding.__aexit__(kind, error, traceback)
+
+    @property
+    def members(self) -> Sequence[int]:
+        """The slot of its first action, if it has taken one."""
+        return () if self._holding is None else (self._first,)
+
+    def let_go(self) -> None:
+        """Give back the slots of its first action, whose work this has been."""
+        if self._holding is not None:
+            self._holding.give_back(self._first)
 
     if not TYPE_CHECKING:  # A type checker says so before it runs.
 
@@ -112,6 +136,49 @@ class Admission:
     def _ended(self, action: Action) -> None:
         if self._holding is not None:
             self._holding.give_back(self._first + action.index)
+
+
+class Upload:
+    """One slot of each limit and key of ``slots``, which could cover an action of this batch; it then is one of the batch's own.
+
+    It is held in ``gate`` from the start: the store itself, or the memory of this process, as a store that ``waits`` is not asked
+    for a body which is there at once; ``shared`` then holds it in the store too. Raises TooManyRequests where there is none.
+    """
+
+    def __init__(
+        self, limiter: object, keys: Keys, slots: Sequence[tuple[Concurrency, str]], gate: MemoryStore, shared: Admission | None
+    ) -> None:
+        self.limiter = limiter
+        self.keys = keys
+        self.gate = gate
+        self.shared = shared
+        self.waits = shared is not None
+        self.slots = slots
+        self.member = random.getrandbits(63)
+        self._is_over = False
+        refusal = gate.take(slots, self.member)
+        if refusal is not None:
+            raise _too_many(refusal)
+
+    def share(self) -> Admission:
+        """A context that holds the slot in the store too."""
+        assert self.shared is not None
+        return self.shared
+
+    def of(self, limit: Concurrency, key: str) -> Sequence[int]:
+        """The members that it holds of this limit and key in the store."""
+        if self._is_over or (limit, key) not in self.slots:
+            return ()
+        return (self.member,) if self.shared is None else self.shared.members
+
+    def end(self) -> None:
+        """Give the slot back; it does nothing the second time."""
+        if not self._is_over:
+            self._is_over = True
+            for limit, key in self.slots:
+                self.gate.release(limit, key, (self.member,))
+            if self.shared is not None:
+                self.shared.let_go()
 
 
 def _never(limit: Limit, asked: int) -> TooManyRequests:

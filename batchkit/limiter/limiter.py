@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from functools import lru_cache
 from http import HTTPMethod
+from itertools import chain
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from anyio import get_current_task
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
-from batchkit.admission import WrongHook
-from batchkit.errors import BatchError
 from batchkit.keywords import nearest, suggesting
-from batchkit.limiter.admission import Admission
-from batchkit.limiter.keys import COMMON, digest
+from batchkit.limiter.admission import Admission, Upload
+from batchkit.limiter.ends import End
+from batchkit.limiter.keys import COMMON, Keys, by_client, key_of
 from batchkit.limiter.limits import Concurrency, Limit, Rate
 from batchkit.limiter.memory import MemoryStore
 from batchkit.limiter.store import Store
@@ -32,18 +31,17 @@ __all__ = ["Limiter"]
 
 logger = logging.getLogger("batchkit")
 
-LONGEST_KEY = 64
-
 # What a Store has.
 STORES = ("open", "admit", "hold", "waits")
+
+# In the scope of a batch that has come past LimitMiddleware with no user in it.
+EARLY = "batchkit.limiter.early"
 
 # For who knows limiters that are decorators.
 NO_DECORATOR = (
     "it is for BatchEndpoint(cost_hook=limiter) and LimitMiddleware; mark a route @batchable(limit='…'), or name it in "
     "Rate(5, 60, name='…', routes=['…'])"
 )
-
-Key = Callable[[Request], str]
 
 
 @suggesting
@@ -83,6 +81,11 @@ class Limiter:
         elif store is not None and (isinstance(store, type) or not all(hasattr(store, name) for name in STORES)):
             raise TypeError(f"Limiter: store={store!r}: give None for memory, a URL like redis://127.0.0.1:6379/0, or a Store")
         self.store: Store = MemoryStore() if store is None else store
+        # Of what may hold the slot of a batch whose body is read, those that can cover any of its actions.
+        self.of_uploads = [
+            limit for limit in self.limits if isinstance(limit, Concurrency) and set(limit.methods or METHODS) & {*METHODS}
+        ]
+        self.gate = self.store if isinstance(self.store, MemoryStore) else MemoryStore()
         self.endpoints: list[object] = []
         self.told: set[str] = set()
         self.methods = frozenset(METHODS).union(*(limit.methods or () for limit in self.limits))
@@ -98,21 +101,26 @@ class Limiter:
         alike: dict[tuple[Limit, ...], list[Action]] = {}
         last: tuple[Limit, ...] | None = None
         for action in batch.actions:
-            limits = self.covering(action.method, action.route, action.limit)
+            limits = self.covering(action.method, action.route, action.limit, action.below)
             if limits is not last:
                 group, last = alike.setdefault(limits, []), limits
             group.append(action)
-        request = Request(batch.scope)
-        common: dict[Key, str] = {}
+        for upload in batch.uploads:
+            if isinstance(upload, Upload) and upload.limiter is self:
+                admission.upload = upload
+        if EARLY in batch.scope and batch.scope.get("user") is not None and any(limit.key is by_client for limit in self.limits):
+            self._tell(
+                "scope['user'] is there for batches, and not yet for LimitMiddleware, so that one client is counted as two: put "
+                "the middleware inside of what checks the client (of those that add_middleware adds, the last is the outermost)"
+            )
+        keys = Keys(Request(batch.scope)) if admission.upload is None else admission.upload.keys
         for limits, actions in alike.items():
             for limit in limits:
                 if limit.key in COMMON:
-                    if limit.key not in common:
-                        common[limit.key] = _key(limit, request)
-                    admission.ask(limit, common[limit.key], actions)
+                    admission.ask(limit, keys.of(limit.key, limit.name), actions)
                 else:
                     for action in actions:
-                        admission.ask(limit, _key(limit, Request(_seen(batch, action))), [action])
+                        admission.ask(limit, key_of(limit.key, Request(_seen(batch, action)), limit.name), [action])
         admission.promised = batch.actions
         return admission
 
@@ -121,15 +129,16 @@ class Limiter:
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(f"Limiter has no {name!r}: {NO_DECORATOR}")
 
-    def request(self, scope: Scope, route: str | None, cost: int, limit: str | None) -> Admission:
-        """A context around a direct request: that of ``scope``, to the ``route`` whose mark says ``cost`` and ``limit``."""
+    def request(self, scope: Scope, ends: Sequence[End]) -> Admission:
+        """A context around a direct request, that of ``scope``, which meets each limit that counts one of its possible ends."""
         admission = Admission(self.store, self, self.told)
         # Any other method meets the same limits as none, and is not to be kept: a client could make up new ones for ever.
         method = scope["method"] if scope["method"] in self.methods else ""
-        action = Action(0, method, scope["path"], route, cost, limit)
-        request = Request(scope)
-        for each in self.covering(action.method, route, limit):
-            admission.ask(each, _key(each, request), [action])
+        action = Action(0, method, scope["path"], cost=max([end.mark.cost for end in ends]))
+        keys = Keys(Request(scope))
+        met = [self.covering(method, end.route, end.mark.limit, end.below) for end in ends]
+        for limit in met[0] if len(met) == 1 else dict.fromkeys(chain(*met)):
+            admission.ask(limit, keys.of(limit.key, limit.name), [action])
         return admission
 
     def free(self, endpoint: object) -> None:
@@ -139,7 +148,22 @@ class Limiter:
         """
         if isinstance(endpoint, type) or not hasattr(endpoint, "mount_to"):
             raise TypeError(f"free: {endpoint!r}: give the BatchEndpoint itself")
-        self.endpoints.append(endpoint)
+        if all(endpoint is not each for each in self.endpoints):
+            self.endpoints.append(endpoint)
+            if self.of_uploads:
+                reading: Any = endpoint
+                reading.uploads.append(self.upload)
+
+    def upload(self, scope: Scope) -> Upload:
+        """What the batch with this scope holds while its body is read. Raises TooManyRequests."""
+        keys = Keys(Request(scope))
+        slots = [(limit, key) for limit in self.of_uploads if (key := keys.of_upload(limit.key, limit.name)) is not None]
+        shared = None
+        if self.gate is not self.store:
+            shared, action = Admission(self.store, self, self.told), Action(0)
+            for limit, key in slots:
+                shared.ask(limit, key, [action])
+        return Upload(self, keys, slots, self.gate, shared)
 
     def unmet(self, entries: Sequence[Entry]) -> Iterator[str]:
         """What to say of limits that may count nothing, as ``entries``, all routes, have none of their routes or methods; and of
@@ -170,7 +194,7 @@ class Limiter:
             del self._opened[get_current_task().id]
         return await stack.__aexit__(kind, error, traceback)
 
-    def _covering(self, method: str, route: str | None, limit: str | None) -> tuple[Limit, ...]:
+    def _covering(self, method: str, route: str | None, limit: str | None, below: bool) -> tuple[Limit, ...]:
         if limit is not None and all(each.limit != limit for each in self.limits):
             # A misspelled name would limit nothing.
             known = [each.limit for each in self.limits if each.limit is not None]
@@ -180,7 +204,19 @@ class Limiter:
                 route,
                 f": {nearest(limit, known)}" if known else "",
             )
-        return tuple(each for each in self.limits if each.covers(method, route, limit))
+        met = tuple(each for each in self.limits if each.covers(method, route, limit, below))
+        if perhaps := [each.name for each in met if not each.covers(method, route, limit)]:
+            self._tell_below(route, perhaps)
+        return met
+
+    def _tell_below(self, route: str | None, names: Sequence[str]) -> None:
+        place = f"below {route!r} " if route else ""
+        self._tell(f"Which route takes a request {place}cannot be read, so it counts against all that could cover it: ", *names)
+
+    def _tell(self, sentence: str, *names: str) -> None:
+        if sentence not in self.told:
+            self.told.add(sentence)
+            logger.warning("%s%s", sentence, ", ".join(names))
 
 
 def _never_passing(rate: Rate, entries: Iterable[Entry]) -> Iterator[str]:
@@ -204,22 +240,3 @@ def _seen(batch: Batch, action: Action) -> Scope:
     for name in ("path_params", "endpoint", "route"):
         seen.pop(name, None)
     return seen
-
-
-def _key(limit: Limit, request: Request) -> str:
-    try:
-        key = limit.key(request)
-    except BatchError:
-        raise
-    except HTTPException as error:
-        raise WrongHook(f"the key of {limit.name!r} raised {error!r}: return a string for everybody") from None
-    except Exception as error:
-        # No store is out of reach: to let it through would be to let through whoever knows what the key fails on.
-        raise WrongHook(
-            f"the key of {limit.name!r} failed with {error!r}: what it reads must come from middleware outside of "
-            "LimitMiddleware (the last that was added is the outermost); path_params are not known yet"
-        ) from error
-    if not isinstance(key, str):
-        # Nothing to fall back to: strangers who share a key share a limit.
-        raise WrongHook(f"the key of {limit.name!r} returned {type(key).__name__}: return a string for everybody")
-    return key if len(key) <= LONGEST_KEY else digest(key.encode("utf-8", "surrogatepass"))

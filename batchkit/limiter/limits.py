@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from starlette.requests import Request
+from urllib.parse import quote
 
 from batchkit.hooks import check_function
 from batchkit.keywords import suggesting
-from batchkit.limiter.keys import by_token
+from batchkit.limiter.keys import Key, by_client
 from batchkit.rules import Rule
 from batchkit.settings import check_seconds, strings
 
@@ -32,17 +31,18 @@ _METHOD = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 class Limit:
     """What rates and concurrency have in common: ``amount``, a name, whom they count, and which requests.
 
-    ``name`` stands in the 429. ``key(request) -> str`` says who is counted. ``methods``: only these, GET standing for HEAD too;
-    ``routes``: only these templates, as for ``exclude``: ``[METHOD ]template``, ``/*`` at the end for all below; ``limit``: only
-    routes marked ``@batchable(limit=…)`` with this name. A request must meet all that are given; an action without a usable
-    method meets only a limit that gives none of them (contract section 3).
+    ``name`` stands in the 429. ``key(request)`` says who is counted, by a string; a request whose key is None is not counted;
+    default: ``by_client``. ``methods``: only these, GET standing for HEAD too; ``routes``: only these templates, as for
+    ``exclude``: ``[METHOD ]template``, ``/*`` at the end for all below; ``limit``: only routes marked with this name,
+    ``@batchable(limit=…)``. A request must meet all that are given; an action without a usable method meets only a limit that
+    gives none of them (contract section 3). What may meet them, as nobody can tell its route, counts.
 
     Raises TypeError or ValueError, naming the argument.
     """
 
     amount: int
     name: str = field(kw_only=True)
-    key: Callable[[Request], str] = field(kw_only=True, default=by_token)
+    key: Key = field(kw_only=True, default=by_client)
     methods: Iterable[str] | None = field(kw_only=True, default=None)
     routes: Iterable[str] | None = field(kw_only=True, default=None)
     limit: str | None = field(kw_only=True, default=None)
@@ -57,7 +57,7 @@ class Limit:
             if not (isinstance(value, str) and value) and not (argument == "limit" and value is None):
                 raise TypeError(f"{kind}({argument}={value!r}): give a name")
         if not callable(self.key):
-            raise TypeError(f"{self.name}: key={self.key!r}: give a function of a request that returns a string")
+            raise TypeError(f"{self.name}: key={self.key!r}: give a function of a request that returns a string or None")
         check_function(f"{self.name}: key", self.key, "the request")
         if inspect.iscoroutinefunction(self.key) or inspect.iscoroutinefunction(type(self.key).__call__):
             raise TypeError(f"{self.name}: key={self.key!r}: it is async: give a function that returns the string at once")
@@ -81,13 +81,23 @@ class Limit:
             if getattr(self, argument) is not None and not given:
                 raise ValueError(f"{self.name}: {argument} is empty, and counts nothing: give None for all")
 
-    def covers(self, method: str, route: str | None, limit: str | None) -> bool:
-        """Whether a request with this method, route template and mark counts."""
-        return (
-            (self.methods is None or method in self.methods)
-            and (self.routes is None or (route is not None and any(rule.matches(method, route) for rule in self.rules)))
-            and (self.limit is None or self.limit == limit)
-        )
+    @functools.cached_property
+    def encoded_name(self) -> str:
+        """The name percent-encoded: nothing in it separates it from what follows."""
+        return quote(self.name, safe="", errors="surrogatepass")
+
+    def covers(self, method: str, route: str | None, limit: str | None, below: bool = False) -> bool:
+        """Whether a request with this method, route template and mark counts.
+
+        ``below``: whether one may count that ends there or below, nobody can tell where; with None as ``route``, anywhere.
+        """
+        if self.methods is not None and method not in self.methods:
+            return False
+        if below:
+            meant = self.routes is None or any(rule.may_match(method, route or "") for rule in self.rules)
+            return meant and (limit is None or self.limit in (None, limit))
+        meant = self.routes is None or (route is not None and any(rule.matches(method, route) for rule in self.rules))
+        return meant and self.limit in (None, limit)
 
 
 @suggesting

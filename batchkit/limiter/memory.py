@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from time import monotonic_ns
 from types import TracebackType
 
+from batchkit.limiter.limits import Concurrency
 from batchkit.limiter.store import Charge, Claim, Refusal
 
 __all__ = ["MemoryStore"]
@@ -41,7 +42,7 @@ class MemoryStore:
     async def admit(self, charges: Sequence[Charge], claims: Sequence[Claim]) -> Refusal | None:
         """See ``Store``."""
         for claim in claims:
-            left = max(claim.limit.amount - len(self.taken.get((claim.limit.name, claim.key), ())), 0)
+            left = max(claim.limit.amount + len(claim.held) - len(self.taken.get((claim.limit.name, claim.key), ())), 0)
             if claim.slots > left:
                 return Refusal(claim, left)
         now = self.clock()
@@ -64,8 +65,10 @@ class MemoryStore:
             return refusal
         self.whole_at.update(whole_at)
         for claim in claims:
+            place = (claim.limit.name, claim.key)
+            if claim.held:
+                self.release(claim.limit, claim.key, claim.held)
             if claim.members:
-                place = (claim.limit.name, claim.key)
                 if (taken := self.taken.get(place)) is None:
                     self.taken[place] = set(claim.members)
                 else:
@@ -75,6 +78,15 @@ class MemoryStore:
             self._crowded = max(1024, 2 * len(self.whole_at))
         return None
 
+    def take(self, slots: Sequence[tuple[Concurrency, str]], member: int) -> Refusal | None:
+        """Take a slot of each limit and key for ``member``, all or none."""
+        for limit, key in slots:
+            if len(self.taken.get((limit.name, key), ())) >= limit.amount:
+                return Refusal(Claim(limit, key, 1, (member,)), 0)
+        for limit, key in slots:
+            self.taken.setdefault((limit.name, key), set()).add(member)
+        return None
+
     def hold(self, claims: Sequence[Claim]) -> MemoryHolding:
         """See ``Store``."""
         return MemoryHolding(self, claims)
@@ -82,11 +94,15 @@ class MemoryStore:
     def give_back(self, claims: Iterable[Claim], members: Iterable[int]) -> None:
         """Give back the slots of ``members`` in all ``claims``."""
         for claim in claims:
-            place = (claim.limit.name, claim.key)
-            if (taken := self.taken.get(place)) is not None:
-                taken.difference_update(members)
-                if not taken:
-                    del self.taken[place]
+            self.release(claim.limit, claim.key, members)
+
+    def release(self, limit: Concurrency, key: str, members: Iterable[int]) -> None:
+        """Give back the slots of ``members`` in one limit and key."""
+        place = (limit.name, key)
+        if (taken := self.taken.get(place)) is not None:
+            taken.difference_update(members)
+            if not taken:
+                del self.taken[place]
 
 
 class MemoryHolding:

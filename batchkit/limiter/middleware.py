@@ -10,23 +10,24 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchkit.admission import Charged
 from batchkit.app import BatchEndpoint
+from batchkit.charging import Charged
 from batchkit.errors import BatchError
 from batchkit.keywords import suggesting
 from batchkit.limiter.admission import Admission
-from batchkit.limiter.limiter import Limiter
-from batchkit.marks import Mark
-from batchkit.matching import FULL
+from batchkit.limiter.ends import End, ends
+from batchkit.limiter.limiter import EARLY, Limiter
 from batchkit.model import RUNNING, current_action
-from batchkit.routes import Entry, Found, Table, find, routed
+from batchkit.routes import Entry, Table, routed
 from batchkit.settings import LIMITER_ERRORS, Settings, check_choice, check_seconds
+from batchkit.standard import departure
 
 __all__ = ["LimitMiddleware"]
 
 logger = logging.getLogger("batchkit")
 
-UNMARKED = Mark()
+# Where a host's routes cannot be read.
+ANYWHERE = (End(None, below=True),)
 
 
 @suggesting
@@ -40,8 +41,9 @@ class LimitMiddleware:
     ``limiter_timeout`` and ``limiter_errors`` as for ``BatchEndpoint``; ``help`` is the text for the ``help`` of its errors.
 
     Put it inside what checks the client and what rewrites paths, as middleware of the app that the batch endpoint is mounted to.
-    For a host that is neither Starlette nor FastAPI it cannot tell the endpoint, so a batch costs one more, and limits with
-    ``routes`` or ``limit`` raise RuntimeError. Raises TypeError or ValueError for wrong arguments.
+    Where it cannot tell the route of a request (a mounted app whose routes cannot be read, a route or router with rules of its
+    own, a host that is neither Starlette nor FastAPI), the request counts against every limit that could cover it, which is
+    logged; for such a host a batch costs one more. Raises TypeError or ValueError for wrong arguments.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class LimitMiddleware:
         self.limiter_errors = limiter_errors
         self.help = help
         self._table: Table | None = None
+        self._host: Starlette | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -84,15 +87,17 @@ class LimitMiddleware:
         if scope["type"] != "http" or self._is_charged(scope, receive, send):
             await self.app(scope, receive, send)
             return
-        found = self._find(scope)
-        if found is not None and scope["method"] == "POST" and self._is_free(found):
-            await self.app(scope, receive, send)
-            return
-        route = found.entry.template if found is not None and found.entry is not None else None
-        mark = _mark(found, scope["method"])
+        places = self._ends(scope)
+        if scope["method"] == "POST":
+            places = [end for end in places if end.entry is None or not self._is_own_post(end.entry)]
+            if not places:
+                if "user" not in scope:
+                    scope[EARLY] = True
+                await self.app(scope, receive, send)
+                return
 
         def charge() -> Admission:
-            return self.limiter.request(scope, route, mark.cost, mark.limit)
+            return self.limiter.request(scope, places)
 
         running = False
         try:
@@ -152,44 +157,34 @@ class LimitMiddleware:
         # What goes on after its action has ended was not charged with it.
         return action is not None and action.scope is not None and any(each is self.limiter for each in action.charged_by)
 
-    def _is_free(self, found: Found) -> bool:
-        entry = found.entry
-        if entry is None or found.match is not FULL:
-            return False
+    def _is_own_post(self, entry: Entry) -> bool:
         layers = (entry.endpoint, *(entry.below.around if entry.below is not None else ()))
         return any(self._asked_by(layer) for layer in layers)
 
-    def _find(self, scope: Scope) -> Found | None:
-        """Where the request ends, None where that cannot be told."""
+    def _ends(self, scope: Scope) -> Sequence[End]:
+        """Where the request may end."""
         table = self._table
         if table is None:
             table = self._read(scope)
             if table is None:
-                return None
+                return ANYWHERE
             # In a mount, or on a server that sends no lifespan, there was no start to tell it at.
             self._warn(table, mounted="app_root_path" in scope)
+        app = self._host
+        if app is not None and scope.get("app") is not app and departure(app) is not None:
+            # It stands between this and its routes.
+            return ANYWHERE
         try:
-            table.refresh()
-            found = find(table, {"root_path": "", **scope})
+            # That of a FastAPI app goes before all others.
+            return list(ends(table, {**scope, "root_path": getattr(app, "root_path", "") or scope.get("root_path", "")}))
         except Exception:
-            # A convertor of the host may fail on what a client sends: the host's own answer will say so.
             logger.debug("The route of a request cannot be told", exc_info=True)
-            return None
-        return None if found.error is not None else found
+            return ANYWHERE
 
     def _read(self, scope: Scope) -> Table | None:
         host = routed(self.app) or scope.get("app")
         if isinstance(host, Starlette | Router):
             router = host.router if isinstance(host, Starlette) else host
             self._table = Table(router, Settings())
-        elif any(limit.routes is not None or limit.limit is not None for limit in self.limiter.limits):
-            raise RuntimeError(
-                "LimitMiddleware: limits with routes or limit need a Starlette or FastAPI app, whose routes can be read"
-            )
+            self._host = host if isinstance(host, Starlette) else None
         return self._table
-
-
-def _mark(found: Found | None, method: str) -> Mark:
-    if found is None or found.match is not FULL or found.entry is None:
-        return UNMARKED
-    return found.entry.verdict(method).mark or UNMARKED

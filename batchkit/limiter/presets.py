@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
-from starlette.requests import Request
+from collections.abc import Iterable
 
 from batchkit.keywords import suggesting
-from batchkit.limiter.keys import by_token
+from batchkit.limiter.keys import Key, by_client
 from batchkit.limiter.limits import Concurrency, Limit, Rate
 
 __all__ = ["asana_limits"]
 
 
 @suggesting
-def asana_limits(
-    *, per_minute: int = 1500, search_routes: Iterable[str] | None = None, key: Callable[[Request], str] = by_token
-) -> list[Limit]:
-    """The limits that Asana publishes for one token: requests a minute (1500; 150 for a free plan), 60 searches a minute, and at
+def asana_limits(*, per_minute: int = 1500, search_routes: Iterable[str] | None = None, key: Key = by_client) -> list[Limit]:
+    """The limits that Asana publishes for one client: requests a minute (1500; 150 for a free plan), 60 searches a minute, and at
     once 50 reads and 15 writes.
 
     A search is what is marked ``@batchable(limit="search")``, or has one of the templates ``search_routes``. Asana also lets

@@ -26,7 +26,8 @@ class RedisStore:
     """One script charges all limits of a batch, in one round trip, by the server's clock; no worker's clock has a say.
 
     Its keys are ``{prefix}:rate:name:key`` and ``{prefix}:slots:name:key``, braces included: one hash tag, so that a cluster has
-    them in one place. ``clock`` gives microseconds from anywhere, and is used for time-outs only.
+    them in one place. The name is percent-encoded, so that no two names and keys make the same. ``clock`` gives microseconds from
+    anywhere, and is used for time-outs only.
 
     Raises ValueError for another kind of URL.
     """
@@ -54,9 +55,11 @@ class RedisStore:
             return None
         arguments: list[Argument] = [len(claims)]
         for claim in claims:
-            arguments += (claim.limit.amount, claim.slots, _lease(claim), len(claim.members), *claim.members)
+            arguments += (claim.limit.amount + len(claim.held), claim.slots, _lease(claim), len(claim.members), *claim.members)
         for charge in charges:
             arguments += (charge.limit.interval, charge.limit.burst, charge.units)
+        # Of one upload, and so the same in all.
+        arguments += next((claim.held for claim in claims if claim.held), ())
         try:
             reply = await self._in_time(ADMIT, keys, arguments)
         except BaseException:
@@ -115,7 +118,7 @@ class RedisStore:
         raise LimiterUnavailable
 
     def _key(self, kind: str, limit: Limit, key: str) -> str:
-        return f"{self.prefix}:{kind}:{limit.name}:{key}"
+        return f"{self.prefix}:{kind}:{limit.encoded_name}:{key}"
 
 
 class RedisHolding:

@@ -41,7 +41,8 @@ end
 """
 
 # Arguments: deadline, number of claims; for each claim the cap, slots, length of a lease, number of members, members; for each
-# charge the interval, the burst, the units. Answer: time, what came of it, and of a refusal its number, what is left, the wait.
+# charge the interval, the burst, the units; a member that is given up in all claims, if any. Answer: time, what came of it, and
+# of a refusal its number, what is left, the wait.
 ADMIT = Script.of(
     BEGIN
     + """
@@ -67,6 +68,7 @@ for i = claims + 1, #KEYS do
   redis.call('SET', KEYS[i], exact(whole[i]), 'PX', exact(math.ceil((whole[i] - now) / 1000)))
 end
 for i = 1, claims do
+  if ARGV[at] then redis.call('ZREM', KEYS[i], ARGV[at]) end
   lease(KEYS[i], tonumber(ARGV[firsts[i] - 2]), firsts[i], tonumber(ARGV[firsts[i] - 1]))
 end
 return {now, 1}

@@ -25,13 +25,15 @@ class Charge(Struct, frozen=True, eq=False):
 class Claim(Struct, frozen=True, eq=False):
     """Slots asked of a concurrency limit for one key: ``slots`` must be free, and ``members`` are taken.
 
-    They are fewer where some actions do not run: those give theirs back at once.
+    They are fewer where some actions do not run: those give theirs back at once. ``held`` are taken already, and given up for
+    these in the same step.
     """
 
     limit: Concurrency
     key: str
     slots: int
     members: Sequence[int]
+    held: Sequence[int] = ()
 
 
 class Refusal(Struct, frozen=True, eq=False):
