@@ -18,7 +18,7 @@ try:
     import uvicorn
     from starlette.testclient import TestClient
 
-    from batchkit.limiter import asana_limits
+    from batchkit.limiter import asana_limits, by_token
     from example_app.app import DATABASE, create_app
     from example_app.demo_data import BEANS, DEMO, GARDEN, OTHER_TOKEN, README, TAG, TOKEN, WORKSPACE
 except ImportError as error:
@@ -68,7 +68,7 @@ def main() -> int:
     if arguments.demo:
         with TemporaryDirectory() as folder:
             database = database or f"sqlite:///{folder}/example_app.db"
-            app = create_app(database, files=folder, store=store, limits=asana_limits(per_minute=PER_MINUTE))
+            app = create_app(database, files=folder, store=store, limits=asana_limits(per_minute=PER_MINUTE, key=by_token))
             with TestClient(app, base_url="http://tasks.example/api/1.0", headers={"Authorization": f"Bearer {TOKEN}"}) as client:
                 return 0 if demo(client) else 1
     content = json.dumps({"data": {"actions": [action for action, _ in ACTIONS[:3]]}})

@@ -10,7 +10,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Mount
 
 from batchkit import BatchEndpoint
-from batchkit.limiter import Limiter, LimitMiddleware, asana_limits
+from batchkit.limiter import Limiter, LimitMiddleware, asana_limits, by_token
 from batchkit.limiter.limits import Limit
 from example_app import attachments, projects, tasks, users
 from example_app.api import HELP, failed, not_authorized, refused
@@ -28,7 +28,7 @@ def create_app(
 ) -> Starlette:
     """The task manager on ``sqlite:///path`` or ``postgresql://…``; ``limits`` and ``store`` as for ``Limiter``, or Asana's."""
     data = Database(database, files)
-    limiter = Limiter(asana_limits() if limits is None else limits, store, prefix="example_app")
+    limiter = Limiter(asana_limits(key=by_token) if limits is None else limits, store, prefix="example_app")
     app = Starlette(
         routes=[Mount("/api/1.0", routes=[*users.ROUTES, *projects.ROUTES, *tasks.ROUTES, *attachments.ROUTES])],
         middleware=[

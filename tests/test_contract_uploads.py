@@ -221,7 +221,7 @@ async def test_a_body_that_is_there_is_judged_as_a_batch_even_if_there_is_no_slo
         assert refused == [2]
 
 
-async def test_a_limit_whose_key_asks_for_an_action_holds_slots_by_client(counting: Counting) -> None:
+async def test_a_limit_whose_key_asks_for_an_action_holds_slots_by_address(counting: Counting) -> None:
     """The POST itself may be none that the function can read."""
     limit = Concurrency(2, name="slots", key=lambda request: request.url.path.split("/")[2])
     async with limited(counting, limit) as app:

@@ -7,7 +7,6 @@ import binascii
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -71,6 +70,12 @@ class Row:
     email: str = "ann@example.com"
 
 
+class Bare(BaseUser):
+    """What a host needs not write, it has not written."""
+
+    id = 7
+
+
 USERS = [
     ("ann", "user:ann"),
     (b"ann", "user:ann"),
@@ -88,6 +93,7 @@ USERS = [
     ({"id": 7, "is_authenticated": True}, "user:7"),
     (Row(7), "user:7"),
     (SimpleNamespace(username="ann"), "user:ann"),
+    (Bare(), "user:7"),
 ]
 
 
@@ -111,7 +117,7 @@ def test_an_unauthenticated_user_is_none(user: Any) -> None:
     assert by_client(of(user=user)) == ADDRESS
 
 
-@pytest.mark.parametrize("user", [object(), {"email": "ann"}, Known(object(), ""), True, [7]])
+@pytest.mark.parametrize("user", [object(), {"name": "Ann"}, Known(object(), ""), True, [7], BaseUser()])
 def test_of_a_user_without_a_name_the_address_counts(user: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Not a token, which anybody may add to what the host knows them by; and the host's own are told."""
     assert by_client(of(b"Bearer made-up", user=user)) == ADDRESS
@@ -263,9 +269,20 @@ def test_spellings_of_an_address_are_one(one: str, other: str) -> None:
 
 
 def test_different_addresses_stay_different() -> None:
-    hosts = ["10.0.0.1", "10.0.0.2", "2001:db8:1:2::1", "2001:db8:1:3::1", "::ffff:10.0.0.3", "testclient", "a:b", ""]
+    hosts = [
+        "10.0.0.1",
+        "10.0.0.2",
+        "2001:db8:1:2::1",
+        "2001:db8:1:3::1",
+        "::ffff:10.0.0.3",
+        "testclient",
+        "a:b",
+        "é::1",
+        "\0::",
+        "",
+    ]
     assert len({by_address(of(client=(host, 1))) for host in hosts}) == len(hosts)
-    assert by_address(of(client=("2001:db8:1:2::1", 1))) == f"address:{ip_address('2001:db8:1:2::')}/64"
+    assert by_address(of(client=("2001:db8:1:2::1", 1))) == "address:2001:0db8:0001:0002::/64"
     assert by_address(of(client=None)) == by_address(of(client=(None, None))) == "address:"
 
 

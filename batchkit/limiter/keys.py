@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv6Address, ip_address
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from uuid import UUID
 
 from starlette.exceptions import HTTPException
@@ -26,16 +26,17 @@ LONGEST_KEY = 64
 # A key that begins with this is a digest, so that no other can be made to equal one.
 DIGEST = "#"
 
-# What says who a user is, the first of them that there is: Starlette's two names, a database's, a JWT's, a form's.
-IDENTITIES = ("identity", "display_name", "id", "sub", "username")
+# What says who a user is, the first of them that there is: Starlette's two names, those of databases, of a JWT, of forms.
+IDENTITIES = ("identity", "display_name", "id", "pk", "user_id", "uid", "sub", "username", "email")
 
 
 def by_client(request: Request) -> str:
     """Who the client is: the identity that the host has established; without one the bearer token; without that the address.
 
-    The identity is the text of ``scope["user"]``, or its ``identity``, else ``display_name`` (``id``, ``sub``, ``username``), as
-    Starlette's ``AuthenticationMiddleware`` or middleware of yours leaves it there. Nobody who is not authenticated has one. A
-    user without any of these is counted by address, and that is logged. For the other two see ``by_token`` and ``by_address``.
+    The identity is ``scope["user"]`` as Starlette's ``AuthenticationMiddleware`` or middleware of yours leaves it there: a text
+    or a number, or its ``identity``, else ``display_name`` (``id``, ``pk``, ``user_id``, ``uid``, ``sub``, ``username``,
+    ``email``), as an attribute or a key. Who is not authenticated has none. Who is, but by nothing of this, is counted by
+    address, and that is logged. For the other two see ``by_token`` and ``by_address``.
     """
     user = request.scope.get("user")
     if not _is_established(user):
@@ -87,13 +88,14 @@ class Keys:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self._keys: dict[Key, str | None] = {}
+        # By the identity of the function, which need not be hashable.
+        self._keys: dict[int, str | None] = {}
 
     def of(self, function: Key, name: str) -> str | None:
         """The key for the limit with this name."""
-        if function not in self._keys:
-            self._keys[function] = key_of(function, self.request, name)
-        return self._keys[function]
+        if id(function) not in self._keys:
+            self._keys[id(function)] = key_of(function, self.request, name)
+        return self._keys[id(function)]
 
     def of_upload(self, function: Key, name: str) -> str | None:
         """The same, of a request that is the POST of a batch."""
@@ -101,7 +103,7 @@ class Keys:
             return self.of(function, name)
         except WrongHook:
             # It may read what only an action has, its path for one.
-            return by_client(self.request)
+            return by_address(self.request)
 
 
 def key_of(function: Key, request: Request, name: str) -> str | None:
@@ -140,16 +142,16 @@ def _identity(user: object) -> str | None:
     for name in IDENTITIES:
         if text is not None:
             break
-        try:
-            text = _text(_of(user, name))
-        except NotImplementedError:
-            # Starlette's BaseUser and SimpleUser have no identity.
-            continue
+        text = _text(_of(user, name))
     return text
 
 
 def _of(user: object, name: str, default: object = None) -> object:
-    return user.get(name, default) if isinstance(user, Mapping) else getattr(user, name, default)
+    try:
+        return user.get(name, default) if isinstance(user, Mapping) else getattr(user, name, default)
+    except NotImplementedError:
+        # As Starlette's BaseUser has it, and SimpleUser its identity.
+        return default
 
 
 def _text(value: object) -> str | None:
@@ -194,9 +196,13 @@ def _network(address: str) -> str:
     """What an address counts as that has a colon in it: an IPv6 address, or one with a port, as some proxies write it."""
     host = address[1:].partition("]")[0] if address.startswith("[") else address
     try:
-        ip = ip_address(host.partition(":")[0] if host.count(":") == 1 else host)
-    except ValueError:
+        if host.count(":") == 1:
+            return inet_ntop(AF_INET, inet_pton(AF_INET, host.partition(":")[0]))
+        packed = inet_pton(AF_INET6, host.partition("%")[0])
+    except (OSError, ValueError):
         return address
-    if not isinstance(ip, IPv6Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or f"{IPv6Address(int(ip) >> 64 << 64)}/64")
+    return inet_ntop(AF_INET, packed[12:]) if packed.startswith(_MAPPED) else packed[:8].hex(":", 2) + "::/64"
+
+
+# What an IPv4 address begins with as an IPv6 one.
+_MAPPED = bytes(10) + b"\xff\xff"

@@ -34,7 +34,7 @@ logger = logging.getLogger("batchkit")
 # What a Store has.
 STORES = ("open", "admit", "hold", "waits")
 
-# In the scope of a batch that has come past LimitMiddleware with no user in it.
+# In the scope of a batch: the limiter whose middleware it has come past before there was a user.
 EARLY = "batchkit.limiter.early"
 
 # For who knows limiters that are decorators.
@@ -108,7 +108,11 @@ class Limiter:
         for upload in batch.uploads:
             if isinstance(upload, Upload) and upload.limiter is self:
                 admission.upload = upload
-        if EARLY in batch.scope and batch.scope.get("user") is not None and any(limit.key is by_client for limit in self.limits):
+        if (
+            batch.scope.get(EARLY) is self
+            and batch.scope.get("user") is not None
+            and any(limit.key is by_client for limit in self.limits)
+        ):
             self._tell(
                 "scope['user'] is there for batches, and not yet for LimitMiddleware, so that one client is counted as two: put "
                 "the middleware inside of what checks the client (of those that add_middleware adds, the last is the outermost)"

@@ -92,7 +92,7 @@ class LimitMiddleware:
             places = [end for end in places if end.entry is None or not self._is_own_post(end.entry)]
             if not places:
                 if "user" not in scope:
-                    scope[EARLY] = True
+                    scope[EARLY] = self.limiter
                 await self.app(scope, receive, send)
                 return
 

@@ -58,7 +58,9 @@ class Holding(Protocol):
 
 
 class Store(Protocol):
-    """Counts, for all who share it, by one clock. ``waits`` is False where ``admit`` answers at once, without a wait."""
+    """Counts, for all who share it, by one clock. ``waits`` is False where ``admit`` answers at once. One that waits must end as
+    it is cancelled.
+    """
 
     waits: bool
 
