@@ -7,11 +7,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from functools import cache
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeGuard
 
-from anyio import CancelScope, Event, TaskHandle, create_task_group, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, Event, TaskHandle, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -62,8 +63,8 @@ class Dispatch:
         self._tasks: TaskGroup | None = None
         self._reader: asyncio.Task[None] | TaskHandle[None] | None = None
         self._gone: Event | None = None
-        # To ask anyio for a scope takes longer than to make one of the same kind.
-        kind = type(CancelScope())
+        self.on_asyncio = _on_asyncio()
+        kind = _kind_of_scope(self.on_asyncio)
         self.exchanges = [Exchange(action, app or action.app, self, kind()) for action in batch.actions if action.app is not None]
         self.pending = len(self.exchanges)
         self._most = settings.max_concurrency or self.pending
@@ -73,9 +74,11 @@ class Dispatch:
     async def __aenter__(self) -> Self:
         self._started = perf_counter()
         # asyncio's own tasks, as a server has one for each request, cost a tenth of anyio's. trio has none outside of a group.
-        if get_cancelled_exc_class() is not asyncio.CancelledError:
+        if not self.on_asyncio:
             self._tasks = create_task_group()
             await self._tasks.__aenter__()
+        else:
+            self._create_task = asyncio.get_running_loop().create_task
         self._posted = copy_context()
         for exchange in self.exchanges:
             exchange.action.batch_context = self._posted
@@ -196,18 +199,18 @@ class Dispatch:
         while self._waiting and len(self._working) < self._most:
             exchange = self._waiting.popleft()
             self._working.add(exchange)
-            work = exchange.run() if self._tasks is None else exchange.run_in_group()
-            task = self._start(work, self._context, "batchkit action")
-            if isinstance(task, asyncio.Task):
-                exchange.task = task
+            if self._tasks is not None:
+                self._start(exchange.run_in_group(), self._context, "batchkit action")
+            else:
+                exchange.task = self._context.run(self._create_task, exchange.run(), name="batchkit action")
                 if self._most < len(self.exchanges):
-                    task.add_done_callback(self._find_lost)
+                    exchange.task.add_done_callback(self._find_lost)
 
     def _start(self, work: Coroutine[Any, Any, None], context: Context, name: str) -> asyncio.Task[None] | TaskHandle[None]:
         if self._tasks is not None:
             return self._tasks.create_task(work, context=context, name=name)
         # A task takes a copy of the context that it is created in.
-        return context.run(asyncio.create_task, work, name=name)
+        return context.run(self._create_task, work, name=name)
 
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self._waiting.remove(exchange)
@@ -259,6 +262,20 @@ class Dispatch:
         self.leave()
 
 
+def _on_asyncio() -> bool:
+    try:
+        # trio may run as a guest of asyncio's loop, but in no task of it.
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+@cache
+def _kind_of_scope(on_asyncio: bool) -> type[CancelScope]:
+    """The class of anyio's cancel scopes here, which takes longer to be asked for than they to be made."""
+    return type(CancelScope())
+
+
 def _is_running(task: object) -> TypeGuard[asyncio.Task[None]]:
     return isinstance(task, asyncio.Task) and not task.done()
 
@@ -266,6 +283,6 @@ def _is_running(task: object) -> TypeGuard[asyncio.Task[None]]:
 async def collect(running: Dispatch) -> None:
     """Wait until each action has its result; at its deadline an action without one gets an error."""
     # Actions that wait for nothing are done after their first turn, and then there is no deadline to keep.
-    await checkpoint()
+    await (asyncio.sleep(0) if running.on_asyncio else checkpoint())
     if running.pending:
         await running.wait()

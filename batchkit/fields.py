@@ -23,11 +23,11 @@ def fields(scope: Scope, *names: bytes) -> list[bytes]:
     Those of one name are joined, so that what comes twice is no media type, coding or length any more. What is longer than
     ``LONGEST`` is a lone comma, which is none of these either, and prefers nothing.
     """
-    found: dict[bytes, list[bytes]] = {name: [] for name in names}
+    found: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:
-        if name in found:
-            found[name].append(value)
-    return [value if len(value) <= LONGEST else b"," for value in map(b", ".join, found.values())]
+        if name in names:
+            found.setdefault(name, []).append(value)
+    return [value if len(value := b", ".join(found.get(name, ()))) <= LONGEST else b"," for name in names]
 
 
 def accepts(scope: Scope, media_type: bytes) -> float:
@@ -39,7 +39,8 @@ def accepts(scope: Scope, media_type: bytes) -> float:
 def line_type(scope: Scope) -> bytes | None:
     """The media type in which this client prefers one line per result (contract section 6), None for the plain answer."""
     (accept,) = fields(scope, b"accept")
-    if b"jsonl" not in (accept := accept.lower()) and b"ndjson" not in accept:
+    accept = accept.lower()
+    if b"jsonl" not in accept and b"ndjson" not in accept:
         # As nearly always: there is nothing to weigh.
         return None
     qualities = _qualities(accept)

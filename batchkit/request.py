@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from starlette.types import Receive, Scope
 
 from batchkit.content import is_json_type, media_type
@@ -34,7 +36,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings, upload: Uploa
     if scope["method"] != "POST":
         raise MethodNotAllowed(console=settings.console, client_js=settings.client_js)
     content_type, coding, length = fields(scope, b"content-type", b"content-encoding", b"content-length")
-    is_json, dialect = _read_type(content_type)
+    is_json, dialect = _read_known_type(content_type) if len(content_type) <= LONGEST_KNOWN else _read_type(content_type)
     if settings.require_json and not is_json:
         raise UnsupportedMediaType("Send the request body as JSON in UTF-8, with Content-Type: application/json")
     if dialect and dialect != settings.dialect:
@@ -66,3 +68,8 @@ def _read_type(content_type: bytes) -> tuple[bool, str | None]:
     """Whether it is JSON in UTF-8, and the dialect that a client says it speaks: another one would ask for other requests."""
     essence, parameters = media_type(content_type)
     return is_json_type(essence) and parameters.get("charset", "utf-8") == "utf-8", parameters.get("dialect")
+
+
+# In bytes. What a client makes up at length is not kept.
+LONGEST_KNOWN = 256
+_read_known_type = lru_cache(maxsize=64)(_read_type)
