@@ -325,12 +325,14 @@ def test_the_bars_of_concurrent_actions_overlap_and_match_the_field(page: Page) 
         int(index): (float(start), float(start) + float(took))
         for index, start, took in re.findall(r"a(\d);start=([\d.]+);dur=([\d.]+)", field)
     }
-    assert list(spans) == [0, 2]
+    # What a guard refuses goes through the host like all else.
+    assert list(spans) == [0, 1, 2]
     lanes = page.get_by_role("region", name="Timeline").get_by_role("listitem")
     expect(lanes).to_have_count(3)
     end = max(end for _, end in spans.values())
     drawn = {}
-    for index, span in spans.items():
+    for index in (0, 2):
+        span = spans[index]
         bar, track = lanes.nth(index).locator(".bar").bounding_box(), lanes.nth(index).locator(".track").bounding_box()
         assert bar is not None
         assert track is not None
@@ -341,8 +343,7 @@ def test_the_bars_of_concurrent_actions_overlap_and_match_the_field(page: Page) 
         assert float(took) == pytest.approx(span[1] - span[0], abs=0.6)
     assert drawn[0][0] < drawn[2][1]
     assert drawn[2][0] < drawn[0][1]
-    expect(lanes.nth(1).locator(".bar")).to_have_count(0)
-    expect(lanes.nth(1)).to_contain_text("did not run")
+    expect(lanes.nth(1).locator(".bar")).to_have_count(1)
     expect(page.get_by_text("slowest", exact=True)).to_have_count(1)
     expect(page.get_by_text("× faster")).to_be_visible()
 
