@@ -31,6 +31,8 @@ class Guard:
         self.router = router
         self.app = app
         self.endpoint = endpoint
+        # FastAPI's router leaves that to its routes.
+        self.names_route = not hasattr(router, "add_api_route")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -51,7 +53,8 @@ class Guard:
             await self._answer(action, error, send)
         elif found.entry is not None and found.entry.direct and scope.get("fastapi.telemetry") is None:
             scope.setdefault("router", self.router)
-            scope["route"] = found.entry.route
+            if self.names_route:
+                scope["route"] = found.entry.route
             child_scope = found.child_scope
             if "path_params" in scope:
                 # Those of middleware, or of the mount above.
@@ -97,7 +100,7 @@ class Guard:
                 return InvalidAction(*(faults if bare else [f"{action.place}: Does not meet the schema of this route"]))
         if entry is not None and entry.direct and scope.get("fastapi.telemetry") is None:
             # Of one that has the method by now, ``handle`` would run it.
-            has = found.match is not FULL and action.method in (entry.methods or ())
+            has = found.match is not FULL and action.method in (getattr(entry.route, "methods", None) or (action.method,))
             return _OTHER_ROUTES if has else None
         if entry is None and not found.redirects:
             return None

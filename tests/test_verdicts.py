@@ -494,6 +494,46 @@ async def test_an_app_mounted_twice_and_two_endpoints_have_each_their_verdicts()
     assert [result["status_code"] for result in results] == [400, 200, 400]
 
 
+@pytest.mark.parametrize("methods", [{"GET", "PUT"}, None])
+async def test_a_route_that_gets_a_method_meanwhile_does_not_run_for_it(methods: Any) -> None:
+    route = Route("/x", admin, methods=["GET"])
+
+    class Opens:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("path") == "/x":
+                route.methods = methods
+            await self.app(scope, receive, send)
+
+    [result] = await batch(hosting(route, middleware=[Middleware(Opens)]), action("/x", "put"))
+    assert refused(result)
+    assert not ran
+
+
+async def test_the_scope_names_the_route_as_alone() -> None:
+    """Starlette's router does, and FastAPI's leaves it to its own routes."""
+
+    @batchable
+    async def says(request: Request) -> Response:
+        named = [repr(request.scope.get(name)) for name in ("route", "endpoint", "router")]
+        return PlainTextResponse("\n".join(named))
+
+    async def opaque(scope: Scope, receive: Receive, send: Send) -> None:
+        await (await says(Request(scope)))(scope, receive, send)
+
+    routes = [Route("/plain", says), Mount("/mounted", batchable(opaque)), Mount("/sub", routes=[Route("/plain", says)])]
+    api = FastAPI(openapi_url=None, routes=list(routes))
+    api.add_api_route("/operation", says)
+    for app in (Starlette(routes=list(routes)), api):
+        BatchEndpoint().mount_to(app)
+        for path in ("/plain", "/mounted/x", "/sub/plain", *["/operation"] * isinstance(app, FastAPI)):
+            alone = await request(app, "GET", path, headers=[HOST])
+            [result] = await batch(app, action(path))
+            assert result["body"] == alone.body.decode()
+
+
 async def test_path_parameters_of_middleware_are_there_as_alone() -> None:
     class Tenant:
         def __init__(self, app: ASGIApp) -> None:
