@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeGuard
@@ -78,7 +78,8 @@ class Dispatch:
             self._tasks = create_task_group()
             await self._tasks.__aenter__()
         else:
-            self._create_task = asyncio.get_running_loop().create_task
+            # Not by the loop's task factory: an eager one would run an action in the midst of the start of the others.
+            self._create_task = partial(asyncio.Task, loop=asyncio.get_running_loop())
         self._posted = copy_context()
         for exchange in self.exchanges:
             exchange.action.batch_context = self._posted
@@ -202,15 +203,14 @@ class Dispatch:
             if self._tasks is not None:
                 self._start(exchange.run_in_group(), self._context, "batchkit action")
             else:
-                exchange.task = self._context.run(self._create_task, exchange.run(), name="batchkit action")
+                exchange.task = self._create_task(exchange.run(), name="batchkit action", context=self._context.copy())
                 if self._most < len(self.exchanges):
                     exchange.task.add_done_callback(self._find_lost)
 
     def _start(self, work: Coroutine[Any, Any, None], context: Context, name: str) -> asyncio.Task[None] | TaskHandle[None]:
         if self._tasks is not None:
             return self._tasks.create_task(work, context=context, name=name)
-        # A task takes a copy of the context that it is created in.
-        return context.run(self._create_task, work, name=name)
+        return self._create_task(work, name=name, context=context)
 
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self._waiting.remove(exchange)

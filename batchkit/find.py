@@ -6,7 +6,7 @@ from msgspec import Struct
 from starlette.routing import Match
 from starlette.types import Scope
 
-from batchkit.matching import FULL, NONE, PARTIAL, route_path
+from batchkit.matching import FULL, NONE, NOTHING, PARTIAL, route_path
 from batchkit.routes import Entry, Table
 
 __all__ = ["Found", "find"]
@@ -15,12 +15,13 @@ __all__ = ["Found", "find"]
 class Found(Struct, frozen=True, eq=False):
     """Where a request goes at one router: ``entry`` takes it, as ``match`` says, and adds ``child_scope``; None where none does.
 
-    ``above`` is where it came from, a router that the app of this one is mounted in. ``asked`` are the routes in front of the
-    entry that can only be asked, and have said no. ``redirects`` where no route takes it, and one would with a slash more or
-    less; ``error`` where a route or convertor of the host failed on it.
+    ``version`` is that of the table as it was read. ``above`` is where it came from: a router that the app of this one is mounted
+    in. ``asked`` are the routes in front of the entry that can only be asked, and have said no. ``redirects`` where none takes
+    it, and one would with a slash more or less; ``error`` where a route or convertor of the host failed on it.
     """
 
     table: Table
+    version: int
     root_path: str
     match: Match
     entry: Entry | None
@@ -39,20 +40,26 @@ def find(table: Table, scope: Scope, above: Found | None = None) -> Found:
     partial: Found | None = None
     try:
         for entry in table.candidates(path):
-            match, child_scope = entry.match(scope, path)
+            try:
+                match, child_scope = entry.match(scope, path)
+            except Exception:
+                if entry.own is None:
+                    raise
+                # It may look for what middleware puts into the scope: it is asked again where it stands.
+                match, child_scope = NOTHING
             if match is FULL:
-                found = Found(table, root_path, match, entry, child_scope, asked, above)
+                found = Found(table, table.version, root_path, match, entry, child_scope, asked, above)
                 if entry.below is None or entry.own is not None or not entry.below.refresh():
                     return found
                 return find(entry.below, {**scope, **child_scope}, found)
             if match is PARTIAL and partial is None:
-                partial = Found(table, root_path, match, entry, child_scope, asked, above)
+                partial = Found(table, table.version, root_path, match, entry, child_scope, asked, above)
             elif match is NONE and entry.own is not None:
                 asked += (entry,)
-        return partial or Found(table, root_path, NONE, None, {}, asked, above, _redirects(table, scope, path))
+        return partial or Found(table, table.version, root_path, NONE, None, {}, asked, above, _redirects(table, scope, path))
     except Exception as error:
         # {id:int} fails on 5,000 digits, for one.
-        return Found(table, root_path, NONE, None, {}, asked, above, error=error)
+        return Found(table, table.version, root_path, NONE, None, {}, asked, above, error=error)
 
 
 def _redirects(table: Table, scope: Scope, path: str) -> bool:

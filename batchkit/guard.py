@@ -51,7 +51,18 @@ class Guard:
             await self._answer(action, _CHANGED, send)
         elif (error := self._judge(action, found, scope)) is not None:
             await self._answer(action, error, send)
-        elif found.entry is not None and found.entry.direct and scope.get("fastapi.telemetry") is None:
+        elif found is not action.found:
+            await self._hand_over(found, scope, receive, send)
+        else:
+            action.passed += 1
+            try:
+                await self._hand_over(found, scope, receive, send)
+            finally:
+                # A middleware may try again with another scope.
+                action.passed -= 1
+
+    async def _hand_over(self, found: Found, scope: Scope, receive: Receive, send: Send) -> None:
+        if found.entry is not None and found.entry.direct and scope.get("fastapi.telemetry") is None:
             scope.setdefault("router", self.router)
             if self.names_route:
                 scope["route"] = found.entry.route
@@ -90,7 +101,6 @@ class Guard:
             return _CHANGED
         entry = found.entry
         if found is action.found:
-            action.passed = True
             if action.refusal is not None:
                 return action.refusal
             if found.error is not None:
@@ -98,6 +108,8 @@ class Guard:
             if action.schema is not None and (faults := judge(action.schema, action.data, action.place)):
                 bare = entry is not None and entry.is_bare
                 return InvalidAction(*(faults if bare else [f"{action.place}: Does not meet the schema of this route"]))
+        if entry is not None and not entry.is_as_read():
+            return _OTHER_ROUTES
         if entry is not None and entry.direct and scope.get("fastapi.telemetry") is None:
             # Of one that has the method by now, ``handle`` would run it.
             has = found.match is not FULL and action.method in (getattr(entry.route, "methods", None) or (action.method,))
@@ -105,7 +117,7 @@ class Guard:
         if entry is None and not found.redirects:
             return None
         # The router routes it again, by the same routes.
-        return None if found.table.is_current() else _OTHER_ROUTES
+        return None if found.version == found.table.version and found.table.is_current() else _OTHER_ROUTES
 
     async def _answer(self, action: Action, error: str | InvalidAction, send: Send) -> None:
         if not isinstance(error, InvalidAction):

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from batchkit.standard import departure
 
-__all__ = ["FULL", "NONE", "PARTIAL", "first_segment", "matcher", "matches_by_path", "route_path"]
+__all__ = ["FULL", "NONE", "NOTHING", "PARTIAL", "first_segment", "matcher", "matches_by_path", "route_path"]
 
 # Looked up once: on the path of every action, the members of an enumeration are dear.
 FULL, PARTIAL, NONE = Match.FULL, Match.PARTIAL, Match.NONE

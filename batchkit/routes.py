@@ -20,7 +20,7 @@ from batchkit.marks import Mark, MarkedApp, lacks, layers, read_mark
 from batchkit.matching import first_segment, matcher, matches_by_path
 from batchkit.model import METHODS
 from batchkit.settings import Settings
-from batchkit.standard import LIBRARIES, departure, included_departure, router_of
+from batchkit.standard import departure, included_departure, is_plain_endpoint, router_of
 
 __all__ = ["Entry", "Table", "routed"]
 
@@ -60,10 +60,11 @@ class Entry:
         self.settings = table.settings
         self.around = table.around
         self.endpoint = getattr(route, "endpoint", None)
+        self.app = getattr(route, "app", None)
         self.below: Table | None = None
         if isinstance(original, Mount | Host):
             self.endpoint = route.app
-            self.below = Table(route, table.settings, self.template, table.around, table.guards)
+            self.below = Table(route, table.settings, self.template, table.around, table.guards, table.routers)
         self.is_websocket = isinstance(original, WebSocketRoute)
         self.match = matcher(route) if self.own is None else lambda scope, path: route.matches(dict(scope))
         segment = first_segment(getattr(route, "path", None) or "") if matches_by_path(route) else None
@@ -73,9 +74,12 @@ class Entry:
     @functools.cached_property
     def is_bare(self) -> bool:
         """Whether nothing of the route's own, that might ask who the client is, stands in front of its endpoint."""
-        app, dependant = getattr(self.route, "app", None), getattr(self.route, "dependant", None)
-        libraries = app is self.endpoint or getattr(app, "__module__", "").partition(".")[0] in LIBRARIES
-        return libraries and not getattr(dependant, "dependencies", ()) and len(list(layers(self.endpoint))) == 1
+        asks = getattr(getattr(self.route, "dependant", None), "dependencies", ())
+        return not asks and is_plain_endpoint(self.route, self.app) and len(list(layers(self.endpoint))) == 1
+
+    def is_as_read(self) -> bool:
+        """Whether the route still leads to the app that the verdict is for."""
+        return getattr(self.route, "app", None) is self.app and (self.below is None or self.below.is_there())
 
     @functools.cached_property
     def is_opaque(self) -> bool:
@@ -149,6 +153,7 @@ class Table:
         template: str = "",
         around: tuple[ASGIApp, ...] = (),
         guards: Guards | None = None,
+        above: tuple[Router, ...] = (),
     ) -> None:
         layers = [source] if isinstance(source, Router) else _layers(source)
         inner = layers[-1] if layers else None
@@ -161,7 +166,12 @@ class Table:
             inner = inner.app
         self.router = router_of(inner) if inner is not None else None
         self.unreadable: str | None = None
-        if inner is None or self.router is None or self.router.routes is not source.routes:
+        self.version = 0
+        self.app = inner
+        self.routers = above if self.router is None else (*above, self.router)
+        if any(each is self.router for each in above):
+            self.unreadable = "it is mounted in itself"
+        elif inner is None or self.router is None or self.router.routes is not source.routes:
             self.unreadable = "it is no Starlette app, or behind middleware that does not show it as its app"
         elif own := departure(inner):
             self.unreadable = f"{own} routes in a way of its own"
@@ -179,6 +189,12 @@ class Table:
         self._by_segment: dict[str, list[Entry]] = {}
         self._open: list[Entry] = []
 
+    def is_there(self) -> bool:
+        """Whether the router is still the one that a mount or host route leads to."""
+        if self.app is None or self.router is None or router_of(self.app) is not self.router:
+            return self.router is None
+        return self.unreadable is not None or self.source.routes is self.router.routes
+
     def is_current(self) -> bool:
         """Whether the routes are still those that were last read."""
         routes = self.source.routes
@@ -188,9 +204,10 @@ class Table:
 
     def refresh(self) -> bool:
         """Follow the routes as they are now; False where they cannot be read."""
-        if self.unreadable is not None:
+        if self.unreadable is not None or not self.is_there():
             return False
         if not self.is_current():
+            self.version += 1
             routes = self.source.routes
             self._watched = list(_watched(routes))
             self._plain = not any(hasattr(route, "original_router") for route in routes)

@@ -5,14 +5,23 @@ Whatever has a way of its own cannot be told beforehand, and so is refused (cont
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
-from starlette.routing import Router
+from starlette.routing import Host, Router
 from starlette.types import ASGIApp
 
-__all__ = ["LIBRARIES", "answers_405", "departure", "has_low_priority_routes", "included_departure", "router_of"]
+__all__ = [
+    "LIBRARIES",
+    "answers_405",
+    "departure",
+    "has_low_priority_routes",
+    "included_departure",
+    "is_plain_endpoint",
+    "router_of",
+]
 
 LIBRARIES = ("starlette", "fastapi", "batchkit", "builtins")
 
@@ -36,9 +45,18 @@ def included_departure(route: Any) -> str | None:
     if (own := departure(route.original_router)) is not None:
         return own
     for each in route.original_router.routes:
+        if isinstance(each, Host):
+            # FastAPI makes a new router for it with each change of the routes, at which no guard stands.
+            return "Host"
         if (own := included_departure(each) if hasattr(each, "original_router") else departure(each)) is not None:
             return own
     return None
+
+
+def is_plain_endpoint(route: Any, app: object) -> bool:
+    """Whether ``app``, that of a route, calls the function that is its endpoint, and nothing else before."""
+    own_handler = _definer(type(getattr(route, "original_route", route)), "get_route_handler")
+    return isinstance(app, FunctionType) and app.__module__ in ("starlette.routing", "fastapi.routing") and own_handler is None
 
 
 def answers_405(endpoint: type[HTTPEndpoint]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -152,6 +153,23 @@ async def test_every_action_has_a_task_of_asyncio_itself() -> None:
     assert len({task for task, _ in seen}) == 3
     # Theirs, and that of the POST.
     assert {count - before for _, count in seen} == {4}
+
+
+@ASYNCIO
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no eager tasks before 3.12")
+@pytest.mark.parametrize("most", [None, 1])
+async def test_a_loop_with_eager_tasks_runs_a_batch_as_any_other(most: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    factory = loop.get_task_factory()
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009  mypy knows the oldest Python
+    slots = Slots()
+    try:
+        app = hosting(Route("/waits", waits), Route("/says", says), cost_hook=slots, max_concurrency=most)
+        results = await batch(app, *[action("/says"), action("/waits")] * 5)
+    finally:
+        loop.set_task_factory(factory)
+    assert {result["status_code"] for result in results} == {200}
+    assert not slots.taken
 
 
 # Cancelled from outside

@@ -15,14 +15,16 @@ from fastapi.routing import APIRoute
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Match, Mount, Route, Router
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit import BatchEndpoint, batchable, not_batchable
 from batchkit.limiter import Limiter, LimitMiddleware, Rate, by_address
-from tests.asgi import request
+from tests.asgi import lifespan, request
 from tests.batches import JSON, action, batch, messages
 
 pytestmark = pytest.mark.anyio
@@ -566,6 +568,178 @@ async def test_what_the_host_fails_on_fails_as_alone() -> None:
         sys.set_int_max_str_digits(before)
     assert [result["status_code"] for result in results] == [418, 200]
     assert results[0]["body"] == alone.body.decode()
+
+
+# Found by an attack: what is true once may be untrue a moment later
+
+
+def kept(scope: Scope) -> Scope:
+    """A scope of ASGI's own keys alone, as middleware builds it anew."""
+    return {key: value for key, value in scope.items() if "." not in key and key not in ("router", "route", "endpoint", "app")}
+
+
+async def test_a_second_try_with_a_scope_built_anew_is_refused() -> None:
+    class Fallback:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            statuses: list[int] = []
+
+            async def unless_404(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                if statuses[0] != 404:
+                    await send(message)
+
+            await self.app(scope, receive, unless_404)
+            if statuses[0] == 404:
+                await self.app({**kept(scope), "path": scope["path"].lower()}, receive, send)
+
+    app = hosting(Route("/admin", admin), Route("/x", page), middleware=[Middleware(Fallback)])
+    results = await batch(app, action("/ADMIN"), action("/x"))
+    assert refused(results[0])
+    assert results[1]["status_code"] == 200
+    assert ran == ["page"]
+
+
+@pytest.mark.parametrize("kind", ["included", "redirect"])
+async def test_routes_that_change_while_an_action_waits_and_others_are_resolved(kind: str) -> None:
+    """Another batch reads the routes anew in the meantime: what this one was resolved by is past all the same."""
+    waiting, gate = anyio.Event(), anyio.Event()
+
+    class Waits:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("path", "").startswith("/p/x"):
+                waiting.set()
+                await gate.wait()
+            await self.app(scope, receive, send)
+
+    if kind == "included":
+        router = APIRouter(prefix="/p")
+        router.add_api_route("/{path}", page)
+        app: Starlette = included(router)
+        path = "/p/x"
+    else:
+        app = Starlette(routes=[Route("/p/x", page)])
+        path = "/p/x/"
+    app.add_middleware(Waits)
+    BatchEndpoint().mount_to(app)
+    results: list[dict[str, Any]] = []
+
+    async def waits() -> None:
+        results.extend(await batch(app, action(path)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waits)
+        await waiting.wait()
+        if kind == "included":
+            router.add_api_route("/x", admin)
+            router.routes.insert(0, router.routes.pop())
+        else:
+            app.router.routes.insert(1, Route("/p/x/", admin))
+        await batch(app, action("/p/other"))
+        gate.set()
+    assert refused(results[0])
+    assert "admin" not in ran
+
+
+async def test_an_app_that_takes_the_place_of_another_is_not_let_through() -> None:
+    open_app, closed = Starlette(routes=[Route("/x", page)]), Starlette(routes=[Route("/x", admin)])
+    mount = Mount("/s", app=open_app)
+    app = hosting(mount)
+    assert (await batch(app, action("/s/x")))[0]["status_code"] == 200
+    mount.app = mount._base_app = closed
+    assert refused((await batch(app, action("/s/x")))[0])
+    app = hosting(Mount("/s", app=open_app))
+    assert (await batch(app, action("/s/x")))[0]["status_code"] == 200
+    open_app.router, open_app.middleware_stack = Router(routes=[Route("/x", admin)]), None
+    assert refused((await batch(app, action("/s/x")))[0])
+    marked = Mount("/s", app=batchable(Auth(Starlette(routes=[Route("/x", page)]))))
+    app = hosting(marked)
+    assert (await batch(app, action("/s/x"), headers=[TOKEN]))[0]["status_code"] == 200
+    marked.app = closed
+    assert refused((await batch(app, action("/s/x"), headers=[TOKEN]))[0])
+    assert ran == ["page"] * 3
+
+
+async def test_a_host_route_in_an_included_router_is_refused() -> None:
+    """FastAPI makes a router anew for it whenever routes change, and no guard stands there."""
+
+    async def opaque(scope: Scope, receive: Receive, send: Send) -> None:
+        ran.append("opaque")
+        await PlainTextResponse("opaque")(scope, receive, send)
+
+    router = APIRouter()
+    router.routes.append(Host("testserver", app=opaque))
+    app = FastAPI(openapi_url=None)
+    app.include_router(router, prefix="/p")
+    BatchEndpoint().mount_to(app)
+    for _ in range(2):
+        assert refused((await batch(app, action("/p/x")))[0])
+        router.add_api_route("/tmp", page)
+        router.routes.pop()
+    assert not ran
+
+
+async def test_an_app_that_is_mounted_in_itself_starts_and_is_refused_there() -> None:
+    app = Starlette(routes=[Route("/x", page)])
+    app.mount("/self", app)
+    BatchEndpoint().mount_to(app)
+    async with lifespan(app):
+        results = await batch(app, action("/x"), action("/self/x"))
+    assert results[0]["status_code"] == 200
+    assert refused(results[1])
+
+
+async def test_a_route_that_asks_for_what_middleware_adds_is_asked_where_that_is() -> None:
+    class Beta(Route):
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            return super().matches(scope) if scope["user"] == "beta" else (Match.NONE, {})
+
+    class User:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            beta = TOKEN in scope.get("headers", ()) and scope["path"] != "/batch"
+            await self.app({**scope, "user": "beta" if beta else "all"}, receive, send)
+
+    app = hosting(Beta("/x", admin), Route("/x", page), middleware=[Middleware(User)])
+    assert (await batch(app, action("/x")))[0]["status_code"] == 200
+    assert refused((await batch(app, action("/x"), headers=[TOKEN]))[0])
+    assert ran == ["page"]
+
+
+class OwnHandler(APIRoute):
+    def get_route_handler(self) -> Any:
+        async def handler(request: Request) -> Response:
+            return PlainTextResponse("who are you", 401)
+
+        return handler
+
+
+async def unknown(request: Request, call_next: Any) -> Response:
+    return PlainTextResponse("who are you", 401)
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [[Middleware(GZipMiddleware), Middleware(Auth)], [Middleware(BaseHTTPMiddleware, dispatch=unknown)]],
+    ids=["gzip", "base"],
+)
+async def test_a_schema_is_no_secret_given_away_by_what_stands_in_front_of_a_route(middleware: Any) -> None:
+    wrong = action("/x", "post", data={"plan": "?", "secret-key": 1})
+    own = FastAPI(openapi_url=None)
+    own.router.route_class = OwnHandler
+    own.add_api_route("/x", plan, methods=["POST"])
+    hosts: list[Starlette] = [Starlette(routes=[Route("/x", plan, methods=["POST"], middleware=middleware)]), own]
+    for app in hosts:
+        [result] = await batch(BatchEndpoint().mount_to(app), wrong)
+        assert messages(result) == ["data.actions[0].data: Does not meet the schema of this route"]
 
 
 # The mark ends with its action
