@@ -169,13 +169,13 @@ class BatchEndpoint(Settings):
             await self._show(scope, send)
             return
         if not self.uploads:
-            await self._answer(Batch(scope, decode(await read(scope, receive, self, None), self)), receive, send)
+            await self._answer(Batch(scope, decode(await read(scope, receive, self, None), self)), receive, send, None)
             return
         async with Uploading(scope, self.uploads, self) as upload:
             actions = decode(await read(scope, receive, self, upload), self)
-            await self._answer(Batch(scope, actions, uploads=upload.uploads), receive, send)
+            await self._answer(Batch(scope, actions, uploads=upload.uploads), receive, send, upload)
 
-    async def _answer(self, batch: Batch, receive: Receive, send: Send) -> None:
+    async def _answer(self, batch: Batch, receive: Receive, send: Send, upload: Uploading | None) -> None:
         scope = batch.scope
         media_type = line_type(scope)
         lines = Lines(batch, media_type, send, self) if media_type else None
@@ -183,14 +183,17 @@ class BatchEndpoint(Settings):
         resolver.resolve(batch, self._frame(scope, guards, in_lines=lines is not None))
         context = Context() if guards is None else guards.context.copy()
         dispatch = Dispatch(batch, self._around_actions, receive, self, context, lines)
-        async with lines or FREE, admit(batch, self, partial(self._refuse, send)), dispatch as running:
-            await collect(running)
-            if lines is None:
-                content, fields = encode(batch.actions, self)
-                if self.server_timing:
-                    fields.append(running.timing())
-                await _send(send, 200, content, fields)
-            running.log()
+        async with lines or FREE, admit(batch, self, partial(self._refuse, send)):
+            if upload is not None:
+                upload.end()
+            async with dispatch as running:
+                await collect(running)
+                if lines is None:
+                    content, fields = encode(batch.actions, self)
+                    if self.server_timing:
+                        fields.append(running.timing())
+                    await _send(send, 200, content, fields)
+                running.log()
 
     async def _refuse(self, send: Send, error: BatchError) -> None:
         await _send(send, error.status_code, error.content(self.help), error.raw_headers)

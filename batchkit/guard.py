@@ -40,8 +40,8 @@ class Guard:
             return
         action: Action | None = scope.get(ACTION_KEY)
         if action is None and (running := RUNNING.get()) is not None and running.carries(scope, receive, send):
-            # A middleware has built the scope anew. What a handler does with its own request comes after its action passed.
-            action = None if running.action.passed else running.action
+            # A middleware has built the scope anew.
+            action = running.action
         # An app in the host may have a batch endpoint, and guards, of its own.
         if action is None or (action.found is not None and action.found.table.guards is not self.endpoint):
             await self.app(scope, receive, send)
@@ -54,12 +54,13 @@ class Guard:
         elif found is not action.found:
             await self._hand_over(found, scope, receive, send)
         else:
-            action.passed += 1
+            # What a handler makes of its own request is its affair; what a middleware beside or around it does, is not.
+            running = RUNNING.get()
+            RUNNING.set(None)
             try:
                 await self._hand_over(found, scope, receive, send)
             finally:
-                # A middleware may try again with another scope.
-                action.passed -= 1
+                RUNNING.set(running)
 
     async def _hand_over(self, found: Found, scope: Scope, receive: Receive, send: Send) -> None:
         if found.entry is not None and found.entry.direct and scope.get("fastapi.telemetry") is None:

@@ -87,9 +87,8 @@ class Action:
     The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
     ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
     within ``timeout`` seconds; ``found`` is its way through the host's routers, at whose end a guard answers it with ``refusal``
-    if there is one, or hands it to the route if its data meets ``schema``. ``host`` is its ``Host`` field; ``passed`` is above 0
-    while it is in its route, ``refused`` says that a guard has answered it. Of its result: ``is_json`` where the body is known to
-    stand in the answer as it is.
+    if there is one, or hands it to the route if its data meets ``schema``. ``host`` is its ``Host`` field; ``refused`` says that
+    a guard has answered it. Of its result: ``is_json`` where the body is known to stand in the answer as it is.
     """
 
     index: int
@@ -111,7 +110,6 @@ class Action:
     refusal: InvalidAction | None = None
     schema: Node | None = None
     host: bytes | None = None
-    passed: int = 0
     refused: bool = False
     is_json: bool = False
     on_end: Callable[[Action], None] | None = None

@@ -55,7 +55,7 @@ class Uploading:
         # What is there already is judged as a batch.
         with move_on_after(0):
             message = await receive()
-            if not message.get("more_body", False):
+            if not message.get("more_body", False) or self._is_all(message):
                 return message
         raise refusal
 
@@ -73,12 +73,16 @@ class Uploading:
                 )
                 await self._stack.enter_async_context(charged)
 
+    def end(self) -> None:
+        """Give back what is no part of the batch's own by now: its body is read, and it is admitted."""
+        for upload in self.uploads:
+            upload.end()
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        for upload in self.uploads:
-            upload.end()
+        self.end()
         return await self._stack.__aexit__(kind, error, traceback) if self._stack is not None else None

@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
@@ -19,7 +19,7 @@ from batchkit import Batch, BatchEndpoint
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate
 from batchkit.limiter.memory import MemoryStore
 from tests.asgi import lifespan, request
-from tests.batches import JSON, action, envelope, messages, post
+from tests.batches import JSON, action, batch, envelope, messages, post
 from tests.redises import RedisServer
 from tests.test_contract_admission import ANN, BOB, Counting, counting, limited, until
 
@@ -320,3 +320,57 @@ async def test_another_process_sees_it(redis: RedisServer) -> None:
 def test_limits_without_slots_ask_nothing_of_an_upload() -> None:
     for limits, count in (([Rate(1, 1, name="a")], 0), ([Rate(1, 1, name="a"), SLOTS], 1)):
         assert len(BatchEndpoint(cost_hook=Limiter(limits, MemoryStore())).uploads) == count
+
+
+async def test_a_slot_of_an_upload_is_given_back_where_the_hook_charges_nothing() -> None:
+    """The batch's own actions met it in the middleware, and were 429."""
+    limiter = Limiter([Concurrency(1, name="writes", methods=["POST"])])
+
+    @contextlib.asynccontextmanager
+    async def free_of_charge(batch: Batch) -> AsyncIterator[None]:
+        yield
+
+    async def write(request: Request) -> Response:
+        return PlainTextResponse("written")
+
+    app = Starlette(routes=[Route("/t", write, methods=["POST"])], middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    endpoint = BatchEndpoint(policy="all", cost_hook=free_of_charge)
+    limiter.free(endpoint)
+    endpoint.mount_to(app)
+    [result] = await batch(app, action("/t", "post"))
+    assert result["body"] == "written"
+
+
+@pytest.mark.parametrize("end", [False, True])
+async def test_a_body_that_is_all_there_is_judged_as_a_batch_whatever_is_full(end: bool) -> None:
+    """Hypercorn sends the end of a body in a message of its own. A batch of reads asks nothing of a limit on writes."""
+    limiter = Limiter([Concurrency(1, name="writes", methods=["POST"])])
+
+    async def read(request: Request) -> Response:
+        if (write := request.query_params.get("write")) is not None:
+            return PlainTextResponse(write)
+        body = envelope(action("/t", data={"write": "read"}))
+        messages: Any = [{"type": "http.request", "body": body, "more_body": end}]
+        messages = iter([*messages, {"type": "http.request", "body": b""}])
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return next(messages)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"testserver"), JSON, (b"content-length", b"%d" % len(body))]
+        scope = {**request.scope, "method": "POST", "path": "/batch", "raw_path": b"/batch", "headers": headers}
+        for key in ("path_params", "endpoint", "route"):
+            scope.pop(key, None)
+        await app(scope, receive, send)
+        return PlainTextResponse(str(sent[0]["status"]))
+
+    app = Starlette(
+        routes=[Route("/t", read, methods=["GET", "POST"])], middleware=[Middleware(LimitMiddleware, limiter=limiter)]
+    )
+    BatchEndpoint(policy="all", cost_hook=limiter).mount_to(app)
+    # While this write is at work, the limit is full.
+    answer = await request(app, "POST", "/t", headers=[(b"host", b"testserver")])
+    assert answer.body == b"200"

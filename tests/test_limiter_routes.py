@@ -10,8 +10,9 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Host, Match, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -308,3 +309,13 @@ async def test_it_is_said_once_for_batches_and_direct_requests_together(caplog: 
             await posts(app, "/in/login", 2)
     sentence = "Which route takes a request below '/in' cannot be read, so it counts against all that could cover it: a"
     assert caplog.text.count(sentence) == 1
+
+
+async def test_a_method_in_lower_case_meets_the_limits_of_its_name() -> None:
+    """A server with h11 hands it on as it came, and WSGI apps run it as the method in upper case."""
+    limiter = Limiter([Rate(1, 60, name="writes", methods=["POST"])])
+    app = Starlette(
+        routes=[Mount("/old", app=PlainTextResponse("did it"))], middleware=[Middleware(LimitMiddleware, limiter=limiter)]
+    )
+    statuses = [(await request(app, method, "/old/t")).status for method in ("POST", "POST", "post", "Post", "get", "purge")]
+    assert statuses == [200, 429, 429, 429, 200, 200]

@@ -603,6 +603,49 @@ async def test_a_second_try_with_a_scope_built_anew_is_refused() -> None:
     assert ran == ["page"]
 
 
+async def test_a_second_request_beside_an_action_that_is_in_its_route_is_refused() -> None:
+    """Middleware asks twice at once, the second time with a scope of its own making: only what the handler makes is its own."""
+    second, answered = anyio.Event(), anyio.Event()
+    statuses: list[int] = []
+
+    class Hedges:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("path") != "/waits":
+                await self.app(scope, receive, send)
+                return
+
+            async def note(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+
+            async def first() -> None:
+                await self.app(scope, receive, send)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(first)
+                await second.wait()
+                await self.app({**kept(scope), "path": "/admin"}, receive, note)
+                answered.set()
+
+    @batchable
+    async def waits(request: Request) -> Response:
+        second.set()
+        await answered.wait()
+        # What a handler makes of its own request is its affair, as alone.
+        await host({**kept(request.scope), "path": "/admin"}, request.receive, drop)
+        return PlainTextResponse("waited")
+
+    async def drop(message: Message) -> None:
+        pass
+
+    host: Starlette = hosting(Route("/waits", waits), Route("/admin", admin), middleware=[Middleware(Hedges)])
+    [result] = await batch(host, action("/waits"))
+    assert (result["body"], statuses, ran) == ("waited", [400], ["admin"])
+
+
 @pytest.mark.parametrize("kind", ["included", "redirect"])
 async def test_routes_that_change_while_an_action_waits_and_others_are_resolved(kind: str) -> None:
     """Another batch reads the routes anew in the meantime: what this one was resolved by is past all the same."""

@@ -73,8 +73,9 @@ def ends(table: Table, scope: Scope) -> Iterator[End]:
 
 
 def _taken(entry: Entry, scope: Scope) -> End:
-    mark = entry.verdict(scope["method"]).mark
+    method = scope["method"].upper()
+    mark = entry.verdict(method).mark
     if entry.own is not None:
         # No batch may have it, and what it costs alone is said by its mark all the same.
-        mark = next((each for each in entry.marks(scope["method"]) if isinstance(each, Mark)), None)
+        mark = next((each for each in entry.marks(method) if isinstance(each, Mark)), None)
     return End(entry.template, entry.is_opaque, mark or UNMARKED, entry)

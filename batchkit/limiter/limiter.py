@@ -137,7 +137,9 @@ class Limiter:
         """A context around a direct request, that of ``scope``, which meets each limit that counts one of its possible ends."""
         admission = Admission(self.store, self, self.told)
         # Any other method meets the same limits as none, and is not to be kept: a client could make up new ones for ever.
-        method = scope["method"] if scope["method"] in self.methods else ""
+        # WSGI apps and frameworks that are mounted read "post" as POST.
+        method = scope["method"].upper()
+        method = method if method in self.methods else ""
         action = Action(0, method, scope["path"], cost=max([end.mark.cost for end in ends]))
         keys = Keys(Request(scope))
         met = [self.covering(method, end.route, end.mark.limit, end.below) for end in ends]
