@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import Task
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from functools import cache, partial
+from functools import cache
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeGuard
@@ -78,8 +79,7 @@ class Dispatch:
             self._tasks = create_task_group()
             await self._tasks.__aenter__()
         else:
-            # Not by the loop's task factory: an eager one would run an action in the midst of the start of the others.
-            self._create_task = partial(asyncio.Task, loop=asyncio.get_running_loop())
+            self._loop = asyncio.get_running_loop()
         self._posted = copy_context()
         for exchange in self.exchanges:
             exchange.action.batch_context = self._posted
@@ -203,14 +203,15 @@ class Dispatch:
             if self._tasks is not None:
                 self._start(exchange.run_in_group(), self._context, "batchkit action")
             else:
-                exchange.task = self._create_task(exchange.run(), name="batchkit action", context=self._context.copy())
+                # Not by the loop's task factory: an eager one would run an action in the midst of the start of the others.
+                exchange.task = Task(exchange.run(), loop=self._loop, name="batchkit action", context=self._context.copy())
                 if self._most < len(self.exchanges):
                     exchange.task.add_done_callback(self._find_lost)
 
     def _start(self, work: Coroutine[Any, Any, None], context: Context, name: str) -> asyncio.Task[None] | TaskHandle[None]:
         if self._tasks is not None:
             return self._tasks.create_task(work, context=context, name=name)
-        return self._create_task(work, name=name, context=context)
+        return Task(work, loop=self._loop, name=name, context=context)
 
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self._waiting.remove(exchange)

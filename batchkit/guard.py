@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import Context, copy_context
 from typing import Any
@@ -62,7 +62,7 @@ class Guard:
             finally:
                 RUNNING.set(running)
 
-    async def _hand_over(self, found: Found, scope: Scope, receive: Receive, send: Send) -> None:
+    def _hand_over(self, found: Found, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if found.entry is not None and found.entry.direct and scope.get("fastapi.telemetry") is None:
             scope.setdefault("router", self.router)
             if self.names_route:
@@ -72,13 +72,13 @@ class Guard:
                 # Those of middleware, or of the mount above.
                 child_scope = {**child_scope, "path_params": {**scope["path_params"], **child_scope["path_params"]}}
             scope.update(child_scope)
-            await found.entry.route.handle(scope, receive, send)
-        elif found.entry is None and not found.redirects:
+            handled: Awaitable[None] = found.entry.route.handle(scope, receive, send)
+            return handled
+        if found.entry is None and not found.redirects:
             scope.setdefault("router", self.router)
-            await self.router.default(scope, receive, send)
-        else:
-            # FastAPI alone finds its way into a router that it includes, and Starlette's redirects are its own.
-            await self.app(scope, receive, send)
+            return self.router.default(scope, receive, send)
+        # FastAPI alone finds its way into a router that it includes, and Starlette's redirects are its own.
+        return self.app(scope, receive, send)
 
     def _found(self, action: Action, scope: Scope) -> Found | None:
         """Where an action that is still what it was goes from here, None if it is another now."""
