@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from asyncio import Task
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -27,6 +28,10 @@ from batchkit.settings import Settings
 logger = logging.getLogger("batchkit")
 
 __all__ = ["Dispatch", "collect", "enter"]
+
+
+# A task takes its first step as it is made, where Python has that: what waits for nothing costs no turn of the loop.
+_EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 async def enter(scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +75,8 @@ class Dispatch:
         self.pending = len(self.exchanges)
         self._most = settings.max_concurrency or self.pending
         self._waiting = deque(self.exchanges)
-        self._working: set[Exchange] = set()
+        self._working = 0
+        self._beginning = False
 
     async def __aenter__(self) -> Self:
         self._started = perf_counter()
@@ -83,13 +89,13 @@ class Dispatch:
         self._posted = copy_context()
         for exchange in self.exchanges:
             exchange.action.batch_context = self._posted
-        self._begin()
-        if self._waiting:
-            self._watch()
         if self._tell is not None:
             for action in self.batch.actions:
                 if action.app is None:
                     self._tell(action)
+        self._begin()
+        if self._waiting:
+            self._watch()
         return self
 
     async def __aexit__(
@@ -122,7 +128,12 @@ class Dispatch:
 
     def ended(self, exchange: Exchange) -> None:
         """The work of ``exchange`` has ended, that after its result included."""
-        self._working.discard(exchange)
+        self._working -= 1
+        self._end(exchange)
+        if self._waiting:
+            self._begin()
+
+    def _end(self, exchange: Exchange) -> None:
         action = exchange.action
         # A scope and its action refer to each other, and so do an exchange and its task. The garbage collector is dear.
         action.scope = action.found = exchange.task = None
@@ -132,8 +143,6 @@ class Dispatch:
                     check_not_awaited("on_end", answer)
             except Exception:
                 logger.exception("What the cost hook does at the end of data.actions[%d] failed", action.index)
-        if self._waiting:
-            self._begin()
 
     async def disconnected(self) -> None:
         """Wait until the client is gone or the batch is answered."""
@@ -197,16 +206,30 @@ class Dispatch:
 
     def _begin(self) -> None:
         """Start what has a place, in the order of the actions."""
-        while self._waiting and len(self._working) < self._most:
-            exchange = self._waiting.popleft()
-            self._working.add(exchange)
-            if self._tasks is not None:
-                self._start(exchange.run_in_group(), self._context, "batchkit action")
-            else:
-                # Not by the loop's task factory: an eager one would run an action in the midst of the start of the others.
-                exchange.task = Task(exchange.run(), loop=self._loop, name="batchkit action", context=self._context.copy())
-                if self._most < len(self.exchanges):
-                    exchange.task.add_done_callback(self._find_lost)
+        if self._beginning:
+            # What has just begun has ended already.
+            return
+        self._beginning = True
+        try:
+            while self._waiting and self._working < self._most:
+                exchange = self._waiting.popleft()
+                self._working += 1
+                if self._tasks is not None:
+                    self._start(exchange.run_in_group(), self._context, "batchkit action")
+                    continue
+                try:
+                    # Not by the loop's task factory, which is the host's affair.
+                    task = Task(exchange.run(), loop=self._loop, name="batchkit action", context=self._context.copy(), **_EAGERLY)
+                except KeyboardInterrupt as interrupt:
+                    # Out of a first step: it ends the loop, as out of any other.
+                    self._loop.call_soon(_interrupt, interrupt)
+                    continue
+                if exchange.action.scope is not None:
+                    exchange.task = task
+                    if self._most < len(self.exchanges):
+                        task.add_done_callback(self._find_lost)
+        finally:
+            self._beginning = False
 
     def _start(self, work: Coroutine[Any, Any, None], context: Context, name: str) -> asyncio.Task[None] | TaskHandle[None]:
         if self._tasks is not None:
@@ -216,7 +239,7 @@ class Dispatch:
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self._waiting.remove(exchange)
         exchange.end(ActionNotStarted(reason))
-        self.ended(exchange)
+        self._end(exchange)
 
     async def _settle(self, cancelled: BaseException | None) -> None:
         """Wait for asyncio's tasks, whoever cancels this one meanwhile and however often: then raise the last such cancellation.
@@ -226,10 +249,11 @@ class Dispatch:
         again = None
         if self._working or self._reader is not None:
             with CancelScope(shield=cancelled is not None) as waiting:
-                while left := [task for task in (self._reader, *[each.task for each in self._working]) if _is_running(task)]:
+                while left := [task for task in (self._reader, *[each.task for each in self.exchanges]) if _is_running(task)]:
                     if cancelled is not None:
-                        for exchange in self._working:
-                            exchange.work.cancel()
+                        for exchange in self.exchanges:
+                            if exchange.task is not None:
+                                exchange.work.cancel()
                     try:
                         await asyncio.wait(left)
                     except asyncio.CancelledError as error:
@@ -241,8 +265,9 @@ class Dispatch:
 
     def _find_lost(self, _: object = None) -> None:
         """End what was cancelled before its first step, and so cannot say that it has ended."""
-        for exchange in [each for each in self._working if each.task is not None and each.task.done()]:
-            exchange.lost()
+        for exchange in self.exchanges:
+            if exchange.task is not None and exchange.task.done():
+                exchange.lost()
 
     def _watch(self) -> Event:
         """What is set when the client is gone; the batch's receive has one reader, and none where nobody asks, as mostly."""
@@ -277,13 +302,18 @@ def _kind_of_scope(on_asyncio: bool) -> type[CancelScope]:
     return type(CancelScope())
 
 
+def _interrupt(interrupt: KeyboardInterrupt) -> None:
+    raise interrupt
+
+
 def _is_running(task: object) -> TypeGuard[asyncio.Task[None]]:
     return isinstance(task, asyncio.Task) and not task.done()
 
 
 async def collect(running: Dispatch) -> None:
     """Wait until each action has its result; at its deadline an action without one gets an error."""
-    # Actions that wait for nothing are done after their first turn, and then there is no deadline to keep.
-    await (asyncio.sleep(0) if running.on_asyncio else checkpoint())
+    if running.pending:
+        # Most are done after one turn of the loop, and then there is no deadline to keep.
+        await (asyncio.sleep(0) if running.on_asyncio else checkpoint())
     if running.pending:
         await running.wait()

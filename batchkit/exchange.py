@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from asyncio import CancelledError, Task
+from asyncio import CancelledError, Task, current_task
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
@@ -40,6 +40,7 @@ class Conversation(Protocol):
 
     limit: int
     help: str | None
+    on_asyncio: bool
 
     def completed(self, action: Action) -> None:
         """``action`` has got its result."""
@@ -165,9 +166,9 @@ class Exchange:
         if not (cancelled and (self.work.cancel_called or current_effective_deadline() == -math.inf)):
             self._fail(error)
         if _is_interrupt(error):
-            if self.task is not None:
+            if self.around.on_asyncio and (task := current_task()) is not None:
                 # It ends the loop. Nobody asks this task for it again, and asyncio would log that.
-                self.task.add_done_callback(Task.exception)
+                task.add_done_callback(Task.exception)
             raise error
 
     def _fail(self, error: BaseException) -> None:

@@ -126,8 +126,8 @@ def frame(
     else:
         path = root_path + base_path.rstrip("/")
         raw_path = quote(path).encode()
-    offered = scope.get("extensions") or {}
-    extensions = {name: offered[name] for name in EXTENSIONS if name in offered}
+    offered = scope.get("extensions")
+    extensions = {name: offered[name] for name in EXTENSIONS if name in offered} if offered else {}
     return Frame(shared, headers, path, raw_path, state, host, extensions)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from contextlib import suppress
+from functools import cache
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -202,6 +203,12 @@ def _explain_action(raw: Raw, place: str) -> list[str]:
 _RESULT = b'{"status_code":%d,"headers":%b,"body":'
 
 
+@cache
+def _start_of(status_code: int) -> bytes:
+    """How a result begins that shows no header field, as most; there are 800 statuses."""
+    return _RESULT % (status_code, b"{}")
+
+
 def encode(actions: Sequence[Action], settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body of the batch's answer, and the ``Set-Cookie`` fields that its header has. Each action has its result."""
     with_cookies: list[Action] = []
@@ -224,6 +231,10 @@ def _parts(action: Action, shown: Set[bytes] | None, with_cookies: list[Action])
     """The JSON of a result: what stands before its body, the body, and what follows it. One with cookies joins those."""
     result = action.result
     assert result is not None
+    content_type = None if shown is None else _only_type(result.raw_headers, shown)
+    if content_type is not None and (action.is_json or render(content_type, b"", result.body)[0] == "json"):
+        # As most: it shows no field at all.
+        return _start_of(result.status_code), result.body or b"{}", b"}"
     fields = dict(result.raw_headers)
     if len(fields) != len(result.raw_headers):
         fields = _joined(result.raw_headers)
@@ -232,13 +243,23 @@ def _parts(action: Action, shown: Set[bytes] | None, with_cookies: list[Action])
     described = fields.get(b"content-type", b""), fields.get(b"content-encoding", b"")
     form, body = ("json", result.body) if action.is_json else render(*described, result.body)
     if form == "json":
-        headers = b"{}" if shown is not None and shown.isdisjoint(fields) else _encode_json(_shown(fields, shown))
-        return _RESULT % (result.status_code, headers), body, b"}"
+        return _RESULT % (result.status_code, _encode_json(_shown(fields, shown))), body, b"}"
     headers = _encode_json(_shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING))
     start = _RESULT % (result.status_code, headers)
     if form == "base64":
         return start, _encode_json(body), b',"body_encoding":"base64"}'
     return start, body, b"}"
+
+
+def _only_type(raw_headers: Sequence[tuple[bytes, bytes]], shown: Set[bytes]) -> bytes | None:
+    """The ``Content-Type`` of an answer with no other field that matters to its result; None where one does."""
+    content_type = None
+    for name, value in raw_headers:
+        if name == b"content-type" and content_type is None:
+            content_type = value
+        elif name in shown or name in _MATTERING:
+            return None
+    return content_type or b""
 
 
 def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -250,6 +271,7 @@ def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 # What tells how to read a body that does not stand as JSON.
 _DESCRIBING = frozenset({b"content-type", b"content-encoding"})
+_MATTERING = _DESCRIBING | {b"set-cookie"}
 
 
 def _shown(fields: dict[bytes, bytes], shown: Set[bytes] | None) -> dict[str, str]:
