@@ -21,10 +21,10 @@ describes the endpoint, ``batchkit.contrib.opentelemetry`` traces and counts, ``
 itself.
 """
 
-from batchkit import installation  # noqa: F401  first, as what follows may not fail before it is used
-from batchkit.app import BatchEndpoint
+from batchkit._checks import installation  # noqa: F401  first, as what follows may not fail before it is used
+from batchkit._routing.marks import batchable, not_batchable
+from batchkit.endpoint import BatchEndpoint
 from batchkit.errors import BatchError, InvalidBatch, LimiterUnavailable, TooManyRequests
-from batchkit.marks import batchable, not_batchable
 from batchkit.model import Action, Batch, Result, current_action
 from batchkit.settings import Plugin
 

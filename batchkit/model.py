@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit.errors import BatchError, InvalidAction
 
 if TYPE_CHECKING:
-    from batchkit.find import Found
-    from batchkit.validation import Node
+    from batchkit._routing.find import Found
+    from batchkit._schemas.validation import Node
 
 __all__ = ["Action", "Batch", "Result", "current_action"]
 

@@ -10,8 +10,8 @@ from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
 
-from batchkit import schema
-from batchkit.keywords import suggesting
+from batchkit._checks.keywords import suggesting
+from batchkit._protocol import schema
 from batchkit.settings import Settings
 
 __all__ = ["document", "operation", "schemas"]

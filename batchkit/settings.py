@@ -15,13 +15,13 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from batchkit.configuration import Table
+from batchkit._checks.hooks import check_app, check_hook, check_plugin
+from batchkit._checks.keywords import suggesting
+from batchkit._checks.toml import Table
+from batchkit._protocol.scope import OWN_KEYS, SCOPE_KEYS, WITHHELD
+from batchkit._routing.templates import Rule, check_template, is_below, read_template
 from batchkit.errors import BatchError
-from batchkit.frame import OWN_KEYS, SCOPE_KEYS, WITHHELD
-from batchkit.hooks import check_app, check_hook, check_plugin
-from batchkit.keywords import suggesting
 from batchkit.model import Batch
-from batchkit.rules import Rule, check_template, is_below, read_template
 
 __all__ = ["CostHook", "Plugin", "Settings"]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
 
-from tests.browser import CHROMIUM, browsing
+from tests.chromium import CHROMIUM, browsing
 from tests.nodes import find_node
 from tests.postgres import PostgresServer, serving_postgres
 from tests.redises import RedisServer, serving_redis

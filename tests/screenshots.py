@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from batchkit import BatchEndpoint
-from tests.browser import browsing
+from tests.chromium import browsing
 from tests.servers import serving
 
 PICTURES = Path(__file__).parent.parent / ".github"

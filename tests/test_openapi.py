@@ -27,7 +27,7 @@ from starlette.routing import Mount, Route
 from starlette.schemas import SchemaGenerator
 
 from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable, openapi
-from batchkit.schema import ACTION
+from batchkit._protocol.schema import ACTION
 from tests.asgi import lifespan, request
 from tests.batches import JSON, action, batch, envelope, post
 from tests.servers import serving

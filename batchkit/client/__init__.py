@@ -18,9 +18,9 @@ try:
 except ImportError as error:
     raise ImportError("batchkit.client needs httpx2: pip install 'batchkit-asgi[client]'") from error
 
+from batchkit.client.aio import AsyncBatchTransport
 from batchkit.client.builder import Batch, BatchClient
 from batchkit.client.server import Options
-from batchkit.client.tasks import AsyncBatchTransport
-from batchkit.client.threads import BatchTransport
+from batchkit.client.sync import BatchTransport
 
 __all__ = ["AsyncBatchTransport", "Batch", "BatchClient", "BatchTransport", "Options"]

@@ -9,13 +9,13 @@ from typing import Any, Self, Unpack
 import httpx2
 from anyio import create_task_group
 
-from batchkit.client.actions import action_of
+from batchkit._checks.keywords import nearest, suggesting
+from batchkit.client.aio import talk
 from batchkit.client.conversation import Alone, Call, Conversation, conversation, fail
+from batchkit.client.requests import action_of
 from batchkit.client.server import Options, Server, read_url
-from batchkit.client.tasks import talk
-from batchkit.client.threads import Talk
+from batchkit.client.sync import Talk
 from batchkit.client.window import Gathering, Windows
-from batchkit.keywords import nearest, suggesting
 
 __all__ = ["Batch", "BatchClient"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import httpx2
 import msgspec
 
-from batchkit.client.actions import Action
-from batchkit.client.results import Result, copy, is_refusal, read_line, read_results, response_of
+from batchkit._protocol.content import media_type
+from batchkit.client.requests import Action
+from batchkit.client.responses import Result, copy, is_refusal, read_line, read_results, response_of
 from batchkit.client.server import Server, shown
-from batchkit.content import media_type
 
 __all__ = ["Alone", "Call", "Chunk", "Conversation", "Send", "Wait", "conversation", "fail"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from batchkit.client.actions import ENVELOPE
 from batchkit.client.conversation import Call
+from batchkit.client.requests import ENVELOPE
 from batchkit.client.server import Server
 
 __all__ = ["Gathering", "Windows"]

@@ -12,8 +12,8 @@ from importlib.resources import files
 from starlette.responses import Response
 from starlette.types import Scope
 
-from batchkit.fields import fields
-from batchkit.request import is_nested
+from batchkit._protocol.headers import fields
+from batchkit._running.reading import is_nested
 
 __all__ = ["asks_for_client", "client", "client_version", "wire_part"]
 

@@ -10,9 +10,9 @@ from time import perf_counter, time_ns
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchkit._checks.keywords import suggesting
+from batchkit._protocol.headers import LONGEST
 from batchkit.errors import ActionFailed, BatchError, TooManyRequests
-from batchkit.fields import LONGEST
-from batchkit.keywords import suggesting
 from batchkit.model import Action, Batch, current_action
 
 try:

@@ -9,9 +9,9 @@ from msgspec import Struct
 from starlette.routing import Router
 from starlette.types import Scope
 
-from batchkit.marks import Mark
-from batchkit.matching import FULL, PARTIAL, route_path
-from batchkit.routes import Entry, Table
+from batchkit._routing.marks import Mark
+from batchkit._routing.matching import FULL, PARTIAL, route_path
+from batchkit._routing.table import Entry, Table
 
 __all__ = ["End", "ends"]
 

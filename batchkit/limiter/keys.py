@@ -13,7 +13,7 @@ from uuid import UUID
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from batchkit.charging import WrongHook
+from batchkit._running.charging import WrongHook
 from batchkit.errors import BatchError
 
 __all__ = ["COMMON", "Key", "Keys", "by_address", "by_client", "by_token", "key_of"]

@@ -16,16 +16,16 @@ from anyio import get_current_task
 from starlette.requests import Request
 from starlette.types import Scope
 
-from batchkit.keywords import nearest, suggesting
-from batchkit.limiter.admission import Admission, Upload
+from batchkit._checks.keywords import nearest, suggesting
+from batchkit._routing.table import Entry
+from batchkit._routing.templates import unmet
+from batchkit.limiter.decision import Admission, Upload
 from batchkit.limiter.ends import End
 from batchkit.limiter.keys import COMMON, Keys, by_client, key_of
 from batchkit.limiter.limits import Concurrency, Limit, Rate
-from batchkit.limiter.memory import MemoryStore
-from batchkit.limiter.store import Store
+from batchkit.limiter.stores.memory import MemoryStore
+from batchkit.limiter.stores.store import Store
 from batchkit.model import METHODS, Action, Batch
-from batchkit.routes import Entry
-from batchkit.rules import unmet
 
 __all__ = ["Limiter"]
 
@@ -75,7 +75,7 @@ class Limiter:
             raise TypeError(f"Limiter: prefix={prefix!r}: give a text")
         if isinstance(store, str):
             # Only who asks for it needs the extra.
-            from batchkit.limiter.redis import RedisStore
+            from batchkit.limiter.stores.redis import RedisStore
 
             store = RedisStore(store, prefix=prefix)
         elif store is not None and (isinstance(store, type) or not all(hasattr(store, name) for name in STORES)):

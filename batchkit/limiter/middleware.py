@@ -10,17 +10,17 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchkit.app import BatchEndpoint
-from batchkit.charging import Charged
+from batchkit._checks.keywords import suggesting
+from batchkit._routing.standard import departure
+from batchkit._routing.table import Entry, Table, routed
+from batchkit._running.charging import Charged
+from batchkit.endpoint import BatchEndpoint
 from batchkit.errors import BatchError
-from batchkit.keywords import suggesting
-from batchkit.limiter.admission import Admission
+from batchkit.limiter.decision import Admission
 from batchkit.limiter.ends import End, ends
 from batchkit.limiter.limiter import EARLY, Limiter
 from batchkit.model import RUNNING, current_action
-from batchkit.routes import Entry, Table, routed
 from batchkit.settings import LIMITER_ERRORS, Settings, check_choice, check_seconds
-from batchkit.standard import departure
 
 __all__ = ["LimitMiddleware"]
 

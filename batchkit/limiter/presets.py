@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from batchkit.keywords import suggesting
+from batchkit._checks.keywords import suggesting
 from batchkit.limiter.keys import Key, by_client
 from batchkit.limiter.limits import Concurrency, Limit, Rate
 

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from starlette.types import ASGIApp
 
-from batchkit.keywords import suggesting
+from batchkit._checks.keywords import suggesting
 from batchkit.testing.asgi import Answer
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 

@@ -9,7 +9,7 @@ from inspect import isawaitable, signature
 
 from starlette.applications import Starlette
 
-from batchkit.keywords import suggesting
+from batchkit._checks.keywords import suggesting
 from batchkit.model import METHODS
 from batchkit.settings import CostHook, check_choice, check_seconds
 from batchkit.testing.client import check_headers

@@ -8,14 +8,14 @@ from typing import Any, Literal, overload
 
 from starlette.types import ASGIApp
 
-from batchkit.content import undo_coding
-from batchkit.keywords import suggesting
+from batchkit._checks.keywords import suggesting
+from batchkit._protocol.content import undo_coding
+from batchkit._protocol.request import decode, encode
 from batchkit.model import Action, Result
 from batchkit.settings import Settings, strings
 from batchkit.testing.asgi import Answer
 from batchkit.testing.batches import ActionResult, ask_batch, check_actions, check_path, envelope
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
-from batchkit.wire import decode, encode
 
 __all__ = ["assert_same_as_alone"]
 

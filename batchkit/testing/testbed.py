@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from batchkit.app import BatchEndpoint
-from batchkit.marks import batchable
+from batchkit._routing.marks import batchable
+from batchkit.endpoint import BatchEndpoint
 from batchkit.model import Batch, current_action
 from batchkit.settings import CostHook
 from batchkit.testing.asgi import NoAnswer, request

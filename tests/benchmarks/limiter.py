@@ -21,9 +21,9 @@ import anyio.lowlevel
 from batchkit import Batch, TooManyRequests
 from batchkit.limiter import Concurrency, Limiter, Rate, by_address
 from batchkit.limiter.limits import Limit
-from batchkit.limiter.memory import monotonic
-from batchkit.limiter.redis import RedisStore
-from batchkit.limiter.store import Charge
+from batchkit.limiter.stores.memory import monotonic
+from batchkit.limiter.stores.redis import RedisStore
+from batchkit.limiter.stores.store import Charge
 from batchkit.model import Action
 from tests.redises import RedisServer, serving_redis
 

@@ -1,0 +1,1 @@
+"""Bytes ↔ actions and results: no host, no event loop."""

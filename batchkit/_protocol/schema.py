@@ -1,0 +1,188 @@
+"""The JSON Schema of a batch request, and what breaks a schema said in our own words (contract sections 1 and 2).
+
+A valid batch never comes here: msgspec's types in ``wire`` decide, and a property test holds the two equal. These schemas say
+what was wrong with what the types refused; schemas of the routes' own judge ``data``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from batchkit._schemas.validation import Judgement, Node, Path, TooComplex, Violation
+
+__all__ = ["ACTION", "BATCH", "explain", "judge", "outline"]
+
+MOST_VIOLATIONS = 10
+LONGEST_NAME = 64
+MOST_DIGITS = 4300
+MOST_NAMES = 1000
+
+_METHODS = ("get", "post", "put", "patch", "delete", "head")
+_either_case = ("".join(f"[{letter}{letter.upper()}]" for letter in name) for name in _METHODS)
+# The look-ahead is for engines whose $ also matches before a last line feed.
+_METHOD_PATTERN = f"^(?:{'|'.join(_either_case)})$(?!\n)"
+
+_NAMES = {"type": ["array", "string", "null"], "maxItems": MOST_NAMES, "items": {"type": "string"}}
+
+ACTION: dict[str, Any] = {
+    "type": "object",
+    "required": ["relative_path", "method"],
+    "properties": {
+        "relative_path": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 2000,
+            "description": "The path of the desired endpoint relative to the API's base URL.",
+            "examples": ["/tasks/123"],
+        },
+        "method": {
+            "type": "string",
+            "pattern": _METHOD_PATTERN,
+            "description": f"one of {', '.join(_METHODS)}",
+            "examples": ["get"],
+        },
+        "data": {
+            "type": ["object", "null"],
+            "description": "The query parameters of a get, head or delete; the content of the body of a post, put or patch.",
+        },
+        "options": {
+            "type": ["object", "null"],
+            "properties": {
+                "limit": {"type": ["integer", "null"]},
+                "offset": {"type": ["string", "integer", "null"]},
+                "fields": _NAMES,
+                "expand": _NAMES,
+            },
+            "description": "Pagination (limit and offset) and output options (fields or expand) for the action.",
+        },
+    },
+    "additionalProperties": False,
+}
+
+BATCH: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "object",
+            "required": ["actions"],
+            # Each action is judged alone: a malformed one is a result in its own place, never the batch's error.
+            "properties": {"actions": {"type": "array"}},
+            "additionalProperties": False,
+        },
+        "options": {},
+    },
+    "additionalProperties": False,
+}
+
+
+# Only the types of numbers matter to the two schemas above, and int() refuses more than 4,300 digits: their length will do.
+_outline = json.JSONDecoder(parse_int=len).decode
+
+
+def outline(raw: bytes) -> Any:
+    """The shape of valid JSON, for the schemas of this module: an integer stands there as some integer."""
+    return _outline(raw.decode())
+
+
+def judge(node: Node, raw: bytes, place: str) -> list[str]:
+    """What ``explain`` says of an action's ``data`` and the schema of its route; ``raw`` is empty where there is no ``data``."""
+    try:
+        value = _loads(raw or b"{}")
+    except RecursionError:
+        return [_too_complex(place)]
+    return explain(node, value, place)
+
+
+def _loads(raw: bytes) -> Any:
+    text = raw.decode()
+    try:
+        return _value(text)
+    except ValueError:
+        # Of a number with more digits than Python reads, the first ones.
+        return json.loads(text, parse_int=lambda digits: int(digits[:MOST_DIGITS]))
+
+
+_value = json.JSONDecoder().decode
+
+
+def explain(node: Node, value: Any, place: str) -> list[str]:
+    """At most ten violations of ``value``, each ``place.of.it: what was expected``, without values of the request.
+
+    Empty where there is none. Where the steps or the depth do not suffice the last one says so, after those found till then.
+    """
+    sentences: dict[str, None] = {}
+    try:
+        # Only so many are drawn: a hostile megabyte can hold a million.
+        for violation in islice(Judgement().violations(value, node), MOST_VIOLATIONS):
+            sentences.update(dict.fromkeys(_words(violation, _place(place, violation.path))))
+    except (TooComplex, RecursionError):
+        sentences[_too_complex(place)] = None
+    return list(sentences)[:MOST_VIOLATIONS]
+
+
+def _too_complex(place: str) -> str:
+    return f"{_at(place)}: Too complex to be checked"
+
+
+def _place(place: str, path: Path | None) -> str:
+    parts = []
+    while path is not None:
+        path, part = path
+        parts.append(part)
+    for part in reversed(parts):
+        place = f"{place}[{part}]" if isinstance(part, int) else _below(place, part)
+    return place
+
+
+def _words(violation: Violation, at: str) -> Iterator[str]:
+    schema = violation.schema if isinstance(violation.schema, dict) else {}
+    rule: Any = schema.get(violation.keyword)
+    match violation.keyword:
+        case "required":
+            yield from (f"{_below(at, name)}: Missing input" for name in rule if name not in violation.value)
+        case "additionalProperties":
+            allowed = ", ".join(schema.get("properties", {})) or "none"
+            yield f"{at}: Unrecognized key; the allowed keys are: {allowed}"
+        case "type":
+            expected = " or ".join([rule] if isinstance(rule, str) else [name for name in rule if name != "null"])
+            yield f"{_at(at)}: Expected {expected}, got {_type_name(violation.value)}"
+        case "minLength" | "minItems" | "minProperties":
+            yield f"{_at(at)}: Must not be shorter than {rule}"
+        case "maxLength" | "maxItems" | "maxProperties":
+            yield f"{_at(at)}: Must not be longer than {rule}"
+        case "enum":
+            yield f"{_at(at)}: Must be one of {json.dumps(rule)[1:-1]}"
+        case "pattern" if "description" in schema:
+            yield f"{_at(at)}: Must be {schema['description']}"
+        case keyword:
+            yield f"{_at(at)}: Does not meet the rule {keyword!r} of its schema"
+
+
+def _at(at: str) -> str:
+    return at or "request body"
+
+
+def _below(at: str, name: str) -> str:
+    return f"{at}.{name[:LONGEST_NAME]}" if at else name[:LONGEST_NAME]
+
+
+def _type_name(instance: object) -> str:
+    match instance:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case _:
+            return "object"

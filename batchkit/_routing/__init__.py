@@ -1,0 +1,1 @@
+"""Action → route, mark and verdict; the guards that speak it; what an endpoint is mounted to."""

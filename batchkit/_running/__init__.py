@@ -1,0 +1,1 @@
+"""The work of a batch: its body read, its cost charged, its actions run."""

@@ -1,0 +1,1 @@
+"""JSON Schema of a route, judged within a budget of steps."""
