@@ -1,31 +1,31 @@
-"""BatchEndpoint: the straight line from one POST to its results, and the ways to mount it."""
+"""BatchEndpoint: the straight line from one POST to its results."""
 
 from __future__ import annotations
 
 import json
-import logging
+import os
 import re
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from dataclasses import fields
 from functools import partial
+from inspect import signature
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from starlette.applications import Starlette
-from starlette.routing import Route, Router
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit._checks.keywords import suggesting
+from batchkit._checks.keywords import nearest
+from batchkit._checks.settings import checked
+from batchkit._checks.startup import announce
+from batchkit._checks.toml import Table
 from batchkit._protocol.headers import line_type
 from batchkit._protocol.request import decode, encode
-from batchkit._protocol.scope import Frame, frame
-from batchkit._routing.allow_list import allow_list
-from batchkit._routing.fastapi import SIGNATURE, show_in_fastapi
-from batchkit._routing.guard import Guards
-from batchkit._routing.marks import MarkedApp, not_batchable
-from batchkit._routing.resolve import Resolver
-from batchkit._routing.table import routed
-from batchkit._routing.templates import check_template
+from batchkit._routing.fastapi import SIGNATURE
+from batchkit._routing.marks import not_batchable
+from batchkit._routing.mounting import Hosts
 from batchkit._running.admission import FREE, admit
 from batchkit._running.charging import Answered
 from batchkit._running.dispatch import Dispatch, collect, enter
@@ -37,21 +37,36 @@ from batchkit.console import asks_for_page, page
 from batchkit.errors import BatchError
 from batchkit.model import Batch
 from batchkit.openapi import in_one_piece
-from batchkit.settings import Settings
+from batchkit.settings import FreesEndpoint, Settings
 
 __all__ = ["BatchEndpoint"]
 
-logger = logging.getLogger("batchkit")
-
 HostApp = TypeVar("HostApp", bound="Starlette | Router")
+P = ParamSpec("P")
+
+KEYWORDS = [each.name for each in fields(Settings) if each.init]
+
+
+def _keywords_of(record: Callable[P, object]) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Give a method the keywords of ``record``, for type checkers, editors and ``help``: they stand in one place."""
+
+    def give(method: Any) -> Callable[Concatenate[Any, P], None]:
+        own = next(iter(signature(method).parameters.values()))
+        method.__signature__ = signature(record).replace(
+            parameters=[own, *signature(record).parameters.values()], return_annotation=None
+        )
+        typed: Callable[Concatenate[Any, P], None] = method
+        return typed
+
+    return give
 
 
 @not_batchable
-class BatchEndpoint(Settings):
+class BatchEndpoint:
     """A ``POST /batch`` for an ASGI app, as Asana has it: up to ten actions in one request, each run as a request of its own.
 
-    A plain ASGI app; ``mount_to`` is the way to put it into a Starlette or FastAPI app. Its keywords are all its
-    configuration, see ``Settings`` for their checks:
+    A plain ASGI app; ``mount_to`` is the way to put it into a Starlette or FastAPI app. Its keywords are all its configuration,
+    and stand in its ``settings``. Raises TypeError or ValueError naming the keyword and saying what would do.
 
     ``host``: the app that actions are sent to; default: the app it is mounted to. If that is wrapped after its construction, name
     the outermost, ``Auth(app)``, or actions skip ``Auth``. If it is mounted in another app, name that one, or a batch is a
@@ -82,25 +97,46 @@ class BatchEndpoint(Settings):
     ``console``.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    @_keywords_of(Settings)
+    def __init__(self, **keywords: Any) -> None:
+        for keyword in keywords:
+            if keyword not in KEYWORDS:
+                raise TypeError(f"BatchEndpoint: unexpected keyword argument {keyword!r}: {nearest(keyword, KEYWORDS)}")
+        self.settings = settings = checked(Settings(**keywords))
         # Middleware of hosts, SlowAPI's for one, reads the name of whatever a route leads to.
         self.__name__ = "batch"
         self.__signature__ = SIGNATURE
-        self._mounted_to: Starlette | Router | None = None
-        self._hosts: dict[int, tuple[Resolver, Guards | None]] = {}
+        self._hosts = Hosts(settings, announce)
         self._around_actions: ASGIApp | None = None
-        for plugin in reversed(self.plugins):
+        for plugin in reversed(tuple(settings.plugins)):
             if hasattr(plugin, "action"):
                 self._around_actions = plugin.action(self._around_actions or enter)
                 if not callable(self._around_actions):
                     raise TypeError(f"plugins: {plugin!r}: its action(app) returned {self._around_actions!r}: return an ASGI app")
         self.uploads: list[Callable[[Scope], Upload]] = []
         # A limiter that direct requests meet as well is told which endpoint's own POST costs nothing.
-        if (free := getattr(self.cost_hook, "free", None)) is not None:
-            free(self)
+        if isinstance(settings.cost_hook, FreesEndpoint):
+            settings.cost_hook.free(self)
 
-    @suggesting
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
+        """The endpoint whose keywords stand in a TOML file: in ``[tool.batchkit]``, as in a pyproject.toml, or in ``[batchkit]``.
+
+        ``host``, ``cost_hook`` and each of the ``plugins`` are named there as ``"module:name"``. What is given here as well wins,
+        and is not looked up. A relative ``path`` begins in the working directory.
+
+        Raises OSError, ImportError, TypeError or ValueError, naming the file, the table and the key.
+        """
+        table = Table(path, KEYWORDS)
+        keywords = {key: table.value(key) for key in table.values if key not in overrides}
+        try:
+            return cls(**keywords, **overrides)
+        except (TypeError, ValueError) as error:
+            # Each begins with the keyword that is wrong.
+            if re.split(r"\W", str(error))[0] in keywords:
+                raise type(error)(f"{table.place}: {error}") from None
+            raise
+
     def mount_to(self, app: HostApp, path: str = "/batch") -> HostApp:
         """Serve batches at exactly ``path`` of ``app``, a Starlette or FastAPI app or a Router, and return ``app``.
 
@@ -110,43 +146,13 @@ class BatchEndpoint(Settings):
         Raises TypeError for another kind of app, ValueError for a path that no request can have or that is a route already,
         or with ``allow``, RuntimeError for a second mount.
         """
-        if isinstance(app, MarkedApp):
-            raise TypeError(f"mount_to: {app.ADVICE}")
-        if not isinstance(app, Starlette | Router):
-            raise TypeError(f"mount_to: {app!r} is no Starlette app and no Router; mount the endpoint by hand with host=…")
-        if self._mounted_to is not None:
-            raise RuntimeError("mount_to: this BatchEndpoint is already mounted; make a second one")
-        if not isinstance(path, str) or not re.fullmatch(r"/[^?#\s]+", path):
-            raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
-        check_template("mount_to", path)
-        if self.allowed:
-            raise ValueError(f"mount_to: allow={self.allow!r} is for other hosts: mark the routes of this one with @batchable")
-        router = _router(app)
-        if isinstance(app, Starlette) and app.middleware_stack is not None:
-            logger.warning(
-                "mount_to: the app has started, so actions will not have its lifespan state, nor a Limiter its connections: "
-                "call mount_to where the app is made"
-            )
-        # A router of FastAPI's has its path operations below that.
-        prefix: str = getattr(router, "prefix", "")
-        if any(isinstance(route, Route) and route.path == prefix + path for route in router.routes):
-            raise ValueError(f"mount_to: {path!r} is a route already: give another path")
-        # Around the app there may be middleware of its own, which does not say what it leads to.
-        host = app if self.host is None else routed(self.host) or app
-        parent = _parent(prefix + path) if self.base_path is None else self.base_path
-        # Below a mount, its prefix is known only by each request.
-        self._hosts[id(app if self.host is None else self.host)] = self._guarded(host, parent if host is app else None)
-        # First, so that no catch-all of the host can take its path.
-        router.routes.insert(0, Route(prefix + path, self))
-        if hasattr(router, "add_api_route"):
-            show_in_fastapi(router, path, self, whole=router is not app)
-        self._mounted_to = app
+        self._hosts.mount(self, app, path)
         return app
 
     @property
     def post(self) -> object:
         """Where Starlette's ``SchemaGenerator`` finds what the POST does: the docstring of this, in YAML."""
-        return SimpleNamespace(__doc__=json.dumps(in_one_piece(self)))
+        return SimpleNamespace(__doc__=json.dumps(in_one_piece(self.settings)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -162,105 +168,48 @@ class BatchEndpoint(Settings):
             return
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.client_js and asks_for_client(scope):
+        settings = self.settings
+        if settings.client_js and asks_for_client(scope):
             await client(scope)(scope, receive, send)
             return
-        if self.console and asks_for_page(scope):
+        if settings.console and asks_for_page(scope):
             await self._show(scope, send)
             return
         if not self.uploads:
-            await self._answer(Batch(scope, decode(await read(scope, receive, self, None), self)), receive, send, None)
+            await self._answer(Batch(scope, decode(await read(scope, receive, settings, None), settings)), receive, send, None)
             return
-        async with Uploading(scope, self.uploads, self) as upload:
-            actions = decode(await read(scope, receive, self, upload), self)
+        async with Uploading(scope, self.uploads, settings) as upload:
+            actions = decode(await read(scope, receive, settings, upload), settings)
             await self._answer(Batch(scope, actions, uploads=upload.uploads), receive, send, upload)
 
     async def _answer(self, batch: Batch, receive: Receive, send: Send, upload: Uploading | None) -> None:
-        scope = batch.scope
+        settings, scope = self.settings, batch.scope
         media_type = line_type(scope)
-        lines = Lines(batch, media_type, send, self) if media_type else None
-        resolver, guards = self._host_of(scope)
-        resolver.resolve(batch, self._frame(scope, guards, in_lines=lines is not None))
-        context = Context() if guards is None else guards.context.copy()
-        dispatch = Dispatch(batch, self._around_actions, receive, self, context, lines)
-        async with lines or FREE, admit(batch, self, partial(self._refuse, send)):
+        lines = Lines(batch, media_type, send, settings) if media_type else None
+        host = self._hosts.of(scope)
+        host.resolver.resolve(batch, self._hosts.frame(host, scope, in_lines=lines is not None))
+        context = Context() if host.guards is None else host.guards.context.copy()
+        dispatch = Dispatch(batch, self._around_actions, receive, settings, context, lines)
+        async with lines or FREE, admit(batch, settings, partial(self._refuse, send)):
             if upload is not None:
                 upload.end()
             async with dispatch as running:
                 await collect(running)
                 if lines is None:
-                    content, fields = encode(batch.actions, self)
-                    if self.server_timing:
+                    content, fields = encode(batch.actions, settings)
+                    if settings.server_timing:
                         fields.append(running.timing())
                     await _send(send, 200, content, fields)
                 running.log()
 
     async def _refuse(self, send: Send, error: BatchError) -> None:
-        await _send(send, error.status_code, error.content(self.help), error.raw_headers)
+        await _send(send, error.status_code, error.content(self.settings.help), error.raw_headers)
 
     async def _show(self, scope: Scope, send: Send) -> None:
-        resolver, guards = self._host_of(scope)
-        await _send(
-            send, 200, *page(resolver.may_run(), self._frame(scope, guards), self), media_type=b"text/html; charset=utf-8"
-        )
-
-    def _frame(self, scope: Scope, guards: Guards | None, *, in_lines: bool = False) -> Frame:
-        in_host = self._mounted_to is not None and self.host in (None, self._mounted_to)
-        state = guards.state if guards is not None and self._mounted_to is not None else None
-        return frame(
-            *(scope, state, self.base_path),
-            nested=not in_host,
-            in_lines=in_lines,
-            withheld=self.withheld,
-            scope_keys=self.inherited,
-        )
-
-    def _guarded(self, host: Starlette | Router, base_path: str | None = None) -> tuple[Resolver, Guards]:
-        guards = Guards(self.help, lambda: resolver.log(base_path), self.cost_hook)
-        resolver = Resolver(host if self.host is None else self.host, self, routes=host, guards=guards)
-        return resolver, guards
-
-    def _host_of(self, scope: Scope) -> tuple[Resolver, Guards | None]:
-        """Where the actions of this batch go, and the guards that stand there."""
-        app = self.host
-        if app is None:
-            app = self._mounted_to or scope.get("app")
-            # A router of another app would let actions past that one's middleware.
-            if isinstance(app, Starlette | Router) and not (scope.get("router") is _router(app) and scope.get("app", app) is app):
-                app = None
-        elif isinstance(inner := routed(app), Router) and getattr(scope.get("app"), "router", None) is inner:
-            raise RuntimeError("host= is the router of an app, whose middleware actions would pass by: give the app itself")
-        known = self._hosts.get(id(app))
-        if known is not None and (isinstance(app, Starlette | Router) or not _came_past(known[0], scope)):
-            return known
-        # Mounted by hand: the host is known from its first batch on.
-        inner = routed(app) if not self.allowed else None
-        if inner is not None and (inner is app or scope.get("router") is _router(inner)):
-            known = self._hosts[id(app)] = self._guarded(inner)
-            return known
-        if self.host is None or not self.allowed:
-            raise RuntimeError(
-                "batchkit cannot tell which app its actions should go to: mount_to the outermost app, or name it, with all its "
-                "middleware, each of which shows what it leads to as its app: BatchEndpoint(host=app, …); for a host that is "
-                "neither Starlette nor FastAPI add base_path= and allow=, the templates of what may run"
-            )
-        resolver = Resolver(self.host, self, routes=allow_list(self.allowed), guards=None)
-        known = self._hosts[id(app)] = resolver, None
-        return known
-
-
-def _came_past(resolver: Resolver, scope: Scope) -> bool:
-    """Whether a batch came through another app than the guarded one: so may what middleware that is named as host leads to."""
-    router = scope.get("router")
-    return isinstance(router, Router) and router is not resolver.table.router
-
-
-def _parent(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[0]
-
-
-def _router(app: Starlette | Router) -> Router:
-    return app.router if isinstance(app, Starlette) else app
+        host = self._hosts.of(scope)
+        may_run = [(method, entry.template) for method, entry in host.resolver.table.may_run()]
+        content, fields = page(may_run, self._hosts.frame(host, scope), self.settings)
+        await _send(send, 200, content, fields, media_type=b"text/html; charset=utf-8")
 
 
 async def _send(

@@ -160,6 +160,12 @@ class Batch(Struct, eq=False):
         return sum(action.cost for action in self.actions)
 
 
+def is_nested(scope: Scope) -> bool:
+    """Whether a request to a batch endpoint is itself an action of a batch."""
+    running = RUNNING.get()
+    return current_action(scope) is not None or (running is not None and running.carries(scope))
+
+
 def current_action(scope: Mapping[str, Any]) -> Action | None:
     """The action of a batch that this request is, or None for a request of its own.
 

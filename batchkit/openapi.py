@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
-from batchkit._checks.keywords import suggesting
 from batchkit._protocol import schema
-from batchkit.settings import Settings
+from batchkit.settings import Settings, settings_of
 
 __all__ = ["document", "operation", "schemas"]
 
@@ -86,13 +85,23 @@ _REFUSALS = {
 _OF_THE_SERVER = (401, 403, 500)
 
 
-def schemas(settings: Settings) -> dict[str, dict[str, Any]]:
+class Endpoint(Protocol):
+    """A ``BatchEndpoint``."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+Described = Endpoint | Settings
+
+
+def schemas(endpoint: Described) -> dict[str, dict[str, Any]]:
     """The schemas of a ``BatchEndpoint`` by their names, for ``components``: ``BatchRequest``, ``BatchRequestAction``,
     ``BatchAnswer``, ``BatchResponse`` (one result) and ``BatchErrors``. ``maxItems`` is its ``max_actions``.
 
     Raises TypeError for what is no endpoint.
     """
-    _check(settings)
+    settings = _settings(endpoint)
     actions = {"type": "array", "minItems": 1, "maxItems": settings.max_actions, "items": _reference("BatchRequestAction")}
     data = schema.BATCH["properties"]["data"]
     data = {**data, "properties": {"actions": {**data["properties"]["actions"], **actions}}}
@@ -110,12 +119,12 @@ def schemas(settings: Settings) -> dict[str, dict[str, Any]]:
     return deepcopy(named)
 
 
-def operation(settings: Settings) -> dict[str, Any]:
+def operation(endpoint: Described) -> dict[str, Any]:
     """The ``post`` operation of a ``BatchEndpoint``, with references to its ``schemas``.
 
     It has no ``security`` of its own, so that of the whole description holds for it. Raises TypeError for what is no endpoint.
     """
-    _check(settings)
+    settings = _settings(endpoint)
     base = settings.base_path or "the parent of the URL of this operation"
     responses: dict[str, Any] = {
         "200": {"description": "One result for each action, whatever became of it.", "content": _json("BatchAnswer")},
@@ -144,8 +153,7 @@ def operation(settings: Settings) -> dict[str, Any]:
     }
 
 
-@suggesting
-def document(settings: Settings, path: str = "/batch", *, title: str = "Batch API", version: str = "1.0") -> dict[str, Any]:
+def document(endpoint: Described, path: str = "/batch", *, title: str = "Batch API", version: str = "1.0") -> dict[str, Any]:
     """A whole OpenAPI 3.1 description with a ``BatchEndpoint`` at ``path`` and nothing else, to be used or merged.
 
     ``title`` and ``version`` are those of its ``info``. Raises TypeError or ValueError for what they cannot be.
@@ -158,8 +166,8 @@ def document(settings: Settings, path: str = "/batch", *, title: str = "Batch AP
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version},
-        "paths": {path: {"post": operation(settings)}},
-        "components": {"schemas": schemas(settings)},
+        "paths": {path: {"post": operation(endpoint)}},
+        "components": {"schemas": schemas(endpoint)},
     }
 
 
@@ -174,9 +182,11 @@ def in_one_piece(settings: Settings) -> dict[str, Any]:
     return described
 
 
-def _check(settings: object) -> None:
-    if not isinstance(settings, Settings):
-        raise TypeError(f"settings={settings!r}: give a BatchEndpoint, as BatchEndpoint(…) makes one")
+def _settings(endpoint: object) -> Settings:
+    settings = endpoint if isinstance(endpoint, Settings) else settings_of(endpoint)
+    if settings is None:
+        raise TypeError(f"endpoint={endpoint!r}: give a BatchEndpoint, as BatchEndpoint(…) makes one")
+    return settings
 
 
 def replaced(node: Any, of: Callable[[str], Any]) -> Any:

@@ -24,14 +24,15 @@ ROOMS = [
     ["endpoint"],
     ["_checks"],
     ["_running"],
-    ["console", "client_js"],
-    ["openapi"],
     ["_routing"],
+    ["console"],
+    ["client_js", "openapi"],
     ["_protocol"],
-    ["settings"],
     ["_schemas"],
+    ["settings"],
     ["model"],
     ["errors"],
+    ["_arguments"],
 ]
 
 

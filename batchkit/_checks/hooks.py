@@ -11,7 +11,9 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["check_app", "check_function", "check_hook", "check_not_awaited", "check_plugin"]
+from batchkit._arguments import check_function
+
+__all__ = ["check_hook", "check_plugin"]
 
 logger = logging.getLogger("batchkit")
 
@@ -22,28 +24,6 @@ _METHODS = {
     "action": (("the app",), "an ASGI app"),
 }
 _YIELDS = "it yields: decorate an async generator function with contextlib.asynccontextmanager"
-
-
-def check_function(name: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Raise TypeError where ``function``, the value of keyword ``name``, cannot be called with just these ``arguments``."""
-    try:
-        # Its own, and not that of what it wraps, to which it may give other arguments.
-        signature = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):
-        # Of something written in C, or that shows none: it is seen when it is called.
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        raise TypeError(f"{name}={function!r}: it is called with {' and '.join(arguments)}, and takes {signature}") from None
-
-
-def check_app(name: str, app: Callable[..., Any]) -> None:
-    """Raise TypeError where ``app``, the value of keyword ``name``, cannot be an ASGI app."""
-    try:
-        check_function(name, app, "scope", "receive", "send")
-    except TypeError as error:
-        raise TypeError(f"{error}: give an ASGI app; a WSGI app needs a2wsgi's WSGIMiddleware") from None
 
 
 def check_hook(name: str, hook: Callable[..., Any]) -> None:
@@ -85,13 +65,6 @@ def check_plugin(plugin: object) -> None:
             raise TypeError(f"{name}: {_YIELDS}")
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{name}: it is async: it must return {answer}, when it is called and not when it is awaited")
-
-
-def check_not_awaited(name: str, answer: object) -> None:
-    """Raise TypeError where ``name``, which nobody waits for, answered with a coroutine."""
-    if inspect.iscoroutine(answer):
-        answer.close()
-        raise TypeError(f"{name} returned a coroutine, and is not awaited: write def")
 
 
 def _others(plugin: type) -> list[str]:

@@ -13,12 +13,13 @@ from typing import Any
 from starlette.endpoints import HTTPEndpoint
 
 from batchkit._routing.marks import BATCHABLE, HANDLERS, Mark, MarkedApp, is_dropped, layers, own_mark, read_mark
+from batchkit._routing.resolve import Resolver
 from batchkit._routing.table import Table
 from batchkit._routing.templates import is_below, unmet
 from batchkit.model import METHODS
-from batchkit.settings import Settings
+from batchkit.settings import KnowsRoutes, Settings, settings_of
 
-__all__ = ["advice"]
+__all__ = ["announce"]
 
 logger = logging.getLogger("batchkit")
 
@@ -27,22 +28,43 @@ WRITES = ("POST", "PUT", "PATCH")
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 
 
+def announce(resolver: Resolver, base_path: str | None) -> None:
+    """Log what may run in a batch, and what seems to be wrong; ``base_path`` is None where only a batch can tell."""
+    resolver.announced = base_path is not None
+    for sentence in advice(resolver.table, resolver.settings, base_path):
+        if sentence not in resolver.told:
+            resolver.told.add(sentence)
+            logger.warning("%s", sentence)
+    may_run = [f"{method} {entry.template}" for method, entry in resolver.table.may_run()]
+    around = [item.cls for item in getattr(resolver.app, "user_middleware", ())]
+    remedy = "mark some with @batchable" if resolver.settings.policy == "marked" else "all are excluded, or cannot be read"
+    logger.log(
+        logging.INFO if may_run else logging.WARNING,
+        "Batches go to %s, below %s, through %s; %d routes may run: %s",
+        type(resolver.app).__name__,
+        "…" if base_path is None else base_path or "/",
+        ", ".join(getattr(item, "__name__", repr(item)) for item in around) or "no middleware",
+        len(may_run),
+        ", ".join(may_run) or f"none, {remedy}",
+    )
+
+
 class Survey:
     """The routes of a host, and the batch endpoint whose actions go there."""
 
-    def __init__(self, table: Table, endpoint: Settings, base_path: str | None) -> None:
-        self.endpoint = endpoint
+    def __init__(self, table: Table, settings: Settings, base_path: str | None) -> None:
+        self.settings = settings
         self.base_path = base_path
         self.entries = list(table.ends())
         self.leaves = list(table.leaves())
         self.running = list(table.may_run())
 
 
-def advice(table: Table, endpoint: Settings, base_path: str | None) -> Iterator[str]:
+def advice(table: Table, settings: Settings, base_path: str | None) -> Iterator[str]:
     """Sentences for the developer, each naming what it is about. ``base_path`` is what actions are relative to, None where
     only a request will tell.
     """
-    survey = Survey(table, endpoint, base_path)
+    survey = Survey(table, settings, base_path)
     for look in (_lost_marks, _marks_in_vain, _hidden_routes, _hidden_pages, _rules, _hook, _envelopes, _base_path):
         try:
             yield from look(survey)
@@ -123,7 +145,7 @@ def _marks_in_vain(survey: Survey) -> Iterator[str]:
             of_route = f"it has {', '.join(sorted(entry.methods or ()))}, and an action one of {', '.join(METHODS)}"
             yield f"{entry.template}: @batchable has no effect: {'no action is a websocket' if entry.is_websocket else of_route}"
         for limit in sorted({mark.limit for mark in marks if mark.limit is not None}):
-            if survey.endpoint.cost_hook is None:
+            if survey.settings.cost_hook is None:
                 yield f"{entry.template}: @batchable(limit={limit!r}): without cost_hook=limiter no batch is counted as a whole"
 
 
@@ -131,7 +153,7 @@ def _hidden_routes(survey: Survey) -> Iterator[str]:
     """Routes of the host at the endpoint's own path, behind it."""
     own = None
     for entry in survey.entries:
-        if entry.endpoint is survey.endpoint:
+        if settings_of(entry.endpoint) is survey.settings:
             own = own or entry
         elif (
             own is not None
@@ -145,26 +167,25 @@ def _hidden_routes(survey: Survey) -> Iterator[str]:
 
 
 def _hidden_pages(survey: Survey) -> Iterator[str]:
-    endpoint = survey.endpoint
-    for entry in survey.entries:
-        if entry.endpoint is endpoint and (endpoint.console or endpoint.client_js) and "GET" not in entry.of_actions():
+    settings = survey.settings
+    for entry in survey.entries if settings.console or settings.client_js else ():
+        if settings_of(entry.endpoint) is settings and "GET" not in entry.of_actions():
             yield f"{entry.template}: its methods= keep out the GET of console and client_js: leave methods= out"
 
 
 def _rules(survey: Survey) -> Iterator[str]:
-    return (f"exclude: {sentence}" for sentence in unmet(survey.endpoint.rules, survey.entries))
+    return (f"exclude: {sentence}" for sentence in unmet(survey.settings.rules, survey.entries))
 
 
 def _hook(survey: Survey) -> Iterator[str]:
-    hook: Any = survey.endpoint.cost_hook
-    # Of its class: a mock has whatever it is asked for.
-    if hasattr(type(hook), "unmet"):
+    hook = survey.settings.cost_hook
+    if isinstance(hook, KnowsRoutes):
         yield from (f"cost_hook: {sentence}" for sentence in hook.unmet(survey.leaves))
 
 
 def _envelopes(survey: Survey) -> Iterator[str]:
     """FastAPI's routes whose bodies cannot be those that Asana's dialect makes."""
-    for method, entry in survey.running if survey.endpoint.dialect == "asana" else ():
+    for method, entry in survey.running if survey.settings.dialect == "asana" else ():
         if method in WRITES and _lacks_data(getattr(getattr(entry.route, "body_field", None), "field_info", None)):
             yield f"{method} {entry.template}: its body has no 'data', where dialect='asana' puts all: give dialect='plain'"
 
@@ -186,5 +207,5 @@ def _lacks_data(body: Any) -> bool:
 def _base_path(survey: Survey) -> Iterator[str]:
     base_path = survey.base_path
     if base_path and survey.running and not any(is_below(base_path, entry.template) for _, entry in survey.running):
-        given = f"base_path={base_path!r}" if survey.endpoint.base_path else f"{base_path!r}, the parent of the batch URL"
+        given = f"base_path={base_path!r}" if survey.settings.base_path else f"{base_path!r}, the parent of the batch URL"
         yield f"{given}: no route that may run is below it: give base_path='/', or what your routes are below"

@@ -1,20 +1,71 @@
-"""What the header fields of a batch's own request say, each read within a bound: a client can make any of them long."""
+"""Header fields: which of them cross, on the way in and on the way out, and what those of the POST say.
+
+Each is read within a bound: a client can make any of them long.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 
 from starlette.types import Scope
 
-__all__ = ["LONGEST", "accepts", "fields", "less_lines", "line_type"]
+__all__ = [
+    "LONGEST",
+    "NEVER_SHOWN",
+    "SHOWN",
+    "WITHHELD",
+    "WITHHELD_PREFIXES",
+    "accepts",
+    "fields",
+    "host_header",
+    "is_withheld",
+    "less_lines",
+    "line_type",
+]
 
 Fields = list[tuple[bytes, bytes]]
+
+# Header fields that actions do not get: the one deny-list of the library, because a host may need any other.
+# What describes the batch's own message or connection, and what could change what an action is.
+WITHHELD = frozenset(
+    b"transfer-encoding accept-encoding connection keep-alive te trailer upgrade expect range idempotency-key x-idempotency-key "
+    b"x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split()
+)
+WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-")
+
+
+# Header fields of an action's answer that its result shows.
+SHOWN = frozenset(
+    b"location content-location etag last-modified retry-after link allow www-authenticate content-disposition "
+    b"content-language deprecation sunset x-total-count x-request-id".split()
+)
+# What "*" leaves out: hop-by-hop fields, and what the parent response or the JSON around the body already says.
+NEVER_SHOWN = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade "
+    b"content-length content-encoding content-type date server set-cookie".split()
+)
 
 # In bytes. What browsers and libraries send is a tenth of this.
 LONGEST = 4096
 
 _LINE_TYPES = (b"application/jsonl", b"application/x-ndjson")
 _WEIGHT = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)").fullmatch
+
+
+def is_withheld(name: bytes, withheld: Set[bytes] = WITHHELD) -> bool:
+    """Whether actions do not get the field of this name, in lower case, of their batch. WSGI apps read ``_`` as ``-``."""
+    name = name.replace(b"_", b"-")
+    return name in withheld or name.startswith(WITHHELD_PREFIXES)
+
+
+def host_header(scope: Scope) -> bytes | None:
+    """The first ``Host`` field of a request: the one that Starlette routes by."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    for name, value in headers:
+        if name == b"host":
+            return value
+    return None
 
 
 def fields(scope: Scope, *names: bytes) -> list[bytes]:

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from batchkit.errors import InvalidAction
 
-__all__ = ["LONGEST", "ORDINARY", "parse_path", "parse_query"]
+__all__ = ["LONGEST", "ORDINARY", "parent", "parse_path", "parse_query"]
 
 LONGEST = 2000
 
@@ -51,6 +51,11 @@ def parse_path(relative_path: str) -> tuple[str, bytes]:
     if "." in path and _DOT_SEGMENT.search(path):
         raise InvalidAction("The segments . and .. are not accepted")
     return path, raw(relative_path)
+
+
+def parent(path: str) -> str:
+    """The path of the API whose batch endpoint is at this path."""
+    return path.rstrip("/").rpartition("/")[0]
 
 
 def parse_query(query: str) -> bytes:

@@ -15,10 +15,11 @@ from batchkit._protocol import schema
 from batchkit._protocol.content import on_one_line, render
 from batchkit._protocol.cookies import cookies_of
 from batchkit._protocol.dialects import DIALECTS, Dialect, Options
+from batchkit._protocol.headers import NEVER_SHOWN
 from batchkit._schemas.compiler import compile_schema
 from batchkit.errors import InvalidAction, InvalidBatch
 from batchkit.model import METHODS, Action
-from batchkit.settings import NEVER_HEADERS, Settings
+from batchkit.settings import Settings
 
 __all__ = ["decode", "encode", "encode_line"]
 
@@ -244,7 +245,7 @@ def _parts(action: Action, shown: Set[bytes] | None, with_cookies: list[Action])
     form, body = ("json", result.body) if action.is_json else render(*described, result.body)
     if form == "json":
         return _RESULT % (result.status_code, _encode_json(_shown(fields, shown))), body, b"}"
-    headers = _encode_json(_shown(fields, (shown or fields.keys() - NEVER_HEADERS) | _DESCRIBING))
+    headers = _encode_json(_shown(fields, (shown or fields.keys() - NEVER_SHOWN) | _DESCRIBING))
     start = _RESULT % (result.status_code, headers)
     if form == "base64":
         return start, _encode_json(body), b',"body_encoding":"base64"}'
@@ -277,5 +278,5 @@ _MATTERING = _DESCRIBING | {b"set-cookie"}
 def _shown(fields: dict[bytes, bytes], shown: Set[bytes] | None) -> dict[str, str]:
     """The ``headers`` of a result: the fields with a name in ``shown``; None stands for all that may be shown."""
     if shown is None:
-        shown = fields.keys() - NEVER_HEADERS
+        shown = fields.keys() - NEVER_SHOWN
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items() if name in shown}

@@ -1,7 +1,6 @@
 """What every action of a batch takes over from its POST, worked out once per batch (contract section 2).
 
-Both lists of what crosses into an action stand here: an allow-list of scope keys, and the one deny-list of the library, that
-of header fields, because a host may need any of them.
+What crosses into an action is an allow-list of scope keys here, and the list of header fields that stay out in ``headers``.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 from starlette.types import Scope
 
-from batchkit._protocol.headers import less_lines
+from batchkit._protocol.headers import WITHHELD_PREFIXES, less_lines
+from batchkit._protocol.paths import parent
 from batchkit.model import ACTION_KEY, Action
 
-__all__ = ["OWN_KEYS", "SCOPE_KEYS", "WITHHELD", "Frame", "frame", "host_header", "is_withheld"]
+__all__ = ["OWN_KEYS", "SCOPE_KEYS", "Frame", "frame"]
 
 SCOPE_KEYS = ("type", "http_version", "scheme", "server", "client")
 # Of the extensions, those that describe the connection. The others offer ways to answer that a batch does not have.
@@ -29,19 +29,6 @@ OWN_KEYS = frozenset(
     {*_OWN, "asgi", "root_path", "app_root_path", "extensions", "path_params", "app", "router", "route", "endpoint"}
     | {"user", "auth", "session"}
 )
-
-# What describes the batch's own message or connection, and what could change what an action is.
-WITHHELD = frozenset(
-    b"transfer-encoding accept-encoding connection keep-alive te trailer upgrade expect range idempotency-key x-idempotency-key "
-    b"x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split()
-)
-WITHHELD_PREFIXES = (b"content-", b"proxy-", b"if-", b"access-control-request-")
-
-
-def is_withheld(name: bytes, withheld: Set[bytes] = WITHHELD) -> bool:
-    """Whether actions do not get the field of this name, in lower case, of their batch. WSGI apps read ``_`` as ``-``."""
-    name = name.replace(b"_", b"-")
-    return name in withheld or name.startswith(WITHHELD_PREFIXES)
 
 
 class Frame(Struct, frozen=True, eq=False):
@@ -131,18 +118,9 @@ def frame(
     return Frame(shared, headers, path, raw_path, state, host, extensions)
 
 
-def host_header(scope: Scope) -> bytes | None:
-    """The first ``Host`` field of a request: the one that Starlette routes by."""
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    for name, value in headers:
-        if name == b"host":
-            return value
-    return None
-
-
 def _parent(path: str, raw_path: bytes) -> tuple[str, bytes]:
     """The path, decoded and raw, of the API whose batch endpoint has been called at this path."""
-    path = path.rstrip("/").rpartition("/")[0]
+    path = parent(path)
     raw_path = raw_path.partition(b"?")[0].rstrip(b"/").rpartition(b"/")[0]
     if (unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")) != path:
         raw_path = quote(path).encode()

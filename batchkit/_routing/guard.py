@@ -10,8 +10,8 @@ from typing import Any
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from batchkit._protocol.headers import host_header
 from batchkit._protocol.schema import judge
-from batchkit._protocol.scope import host_header
 from batchkit._routing.find import Found
 from batchkit._routing.matching import FULL, NONE, route_path
 from batchkit.errors import InvalidAction

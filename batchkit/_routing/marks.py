@@ -17,7 +17,7 @@ from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit._checks.hooks import check_app
+from batchkit._arguments import check_app
 from batchkit._checks.keywords import suggesting
 from batchkit._checks.vocabulary import misspelled
 from batchkit._routing.standard import answers_405

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from batchkit._checks.startup import advice
 from batchkit._protocol.scope import Frame
 from batchkit._routing.find import Found, find
 from batchkit._routing.guard import Guards
@@ -27,44 +27,29 @@ logger = logging.getLogger("batchkit")
 class Resolver:
     """Resolves actions that are sent to ``app`` against ``routes``, the app or router that has them."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, *, routes: Starlette | Router, guards: Guards | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        announce: Callable[[Resolver, str | None], None],
+        *,
+        routes: Starlette | Router,
+        guards: Guards | None,
+    ) -> None:
         router = routes.router if isinstance(routes, Starlette) else routes
         self.app = app
         self.settings = settings
-        self.guards = guards
-        self.logged = False
+        self.announce = announce
+        # Whether it is, and what was said then.
+        self.announced = False
         self.told: set[str] = set()
         self.table = Table(router, settings, guards=guards)
 
-    def log(self, base_path: str | None) -> None:
-        """Say what may run in a batch, and what seems to be wrong; ``base_path`` is None where only a batch can tell."""
-        self.logged = base_path is not None
-        for sentence in advice(self.table, self.settings, base_path):
-            if sentence not in self.told:
-                self.told.add(sentence)
-                logger.warning("%s", sentence)
-        may_run = [f"{method} {template}" for method, template in self.may_run()]
-        around = [item.cls for item in getattr(self.app, "user_middleware", ())]
-        remedy = "mark some with @batchable" if self.settings.policy == "marked" else "all are excluded, or cannot be read"
-        logger.log(
-            logging.INFO if may_run else logging.WARNING,
-            "Batches go to %s, below %s, through %s; %d routes may run: %s",
-            type(self.app).__name__,
-            "…" if base_path is None else base_path or "/",
-            ", ".join(getattr(item, "__name__", repr(item)) for item in around) or "no middleware",
-            len(may_run),
-            ", ".join(may_run) or f"none, {remedy}",
-        )
-
-    def may_run(self) -> list[tuple[str, str]]:
-        """The methods and full templates of all that may run in a batch, in the order of the routes as they are now."""
-        return [(method, entry.template) for method, entry in self.table.may_run()]
-
     def resolve(self, batch: Batch, frame: Frame) -> None:
         """Find the way of each action through the host's routers, its mark's figures, and the verdict at its end."""
-        if not self.logged:
+        if not self.announced:
             # Mounted by hand or in another app, or on a server that sends no lifespan.
-            self.log(frame.base_path.removeprefix(frame.scope["root_path"]))
+            self.announce(self, frame.base_path.removeprefix(frame.scope["root_path"]))
         self.table.refresh()
         for action in batch.actions:
             if action.result is None:

@@ -20,7 +20,7 @@ from batchkit._routing.marks import Mark, MarkedApp, lacks, layers, read_mark
 from batchkit._routing.matching import first_segment, matcher, matches_by_path
 from batchkit._routing.standard import departure, included_departure, is_plain_endpoint, router_of
 from batchkit.model import METHODS
-from batchkit.settings import Settings
+from batchkit.settings import Settings, settings_of
 
 __all__ = ["Entry", "Table", "routed"]
 
@@ -28,8 +28,8 @@ DEFAULT_MARK = Mark()
 
 # Anything else that a route may lead to is an app, and may have routes of its own.
 ENDPOINTS = (FunctionType, MethodType, type, functools.partial)
-# But not these; settings are those of a batch endpoint.
-ROUTELESS = (StaticFiles, Response, Settings)
+# But not these, nor a batch endpoint.
+ROUTELESS = (StaticFiles, Response)
 
 
 class Verdict(Struct, frozen=True):
@@ -87,7 +87,7 @@ class Entry:
         app = self.endpoint.app if isinstance(self.endpoint, MarkedApp) else self.endpoint
         if hasattr(self.route, "original_router"):
             return True
-        if app is None or isinstance(app, ROUTELESS):
+        if app is None or isinstance(app, ROUTELESS) or settings_of(app) is not None:
             return False
         return self.below is not None or (self.template.endswith(":path}") and not isinstance(app, ENDPOINTS))
 
@@ -117,7 +117,7 @@ class Entry:
         if lacks(self.endpoint, method):
             return Verdict(next((mark for mark in marks if isinstance(mark, Mark)), DEFAULT_MARK))
         if False in marks:
-            nested = any(isinstance(layer, Settings) for layer in layers(self.endpoint))
+            nested = any(settings_of(layer) is not None for layer in layers(self.endpoint))
             return Verdict(None, "it is itself a batch endpoint" if nested else "it is marked @not_batchable", final=nested)
         if any(rule.matches(method, self.template) for rule in self.settings.rules):
             return Verdict(None, "it is excluded", final=True)

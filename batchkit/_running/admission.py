@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from types import TracebackType
 
-from batchkit._checks.hooks import check_not_awaited
-from batchkit._running.charging import Answer, Charged, leave
+from batchkit._running.charging import Answer, Charged, check_not_awaited, leave
 from batchkit.errors import BatchError
 from batchkit.model import Batch
 from batchkit.settings import Settings

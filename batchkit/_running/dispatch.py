@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit._checks.hooks import check_not_awaited
+from batchkit._running.charging import check_not_awaited
 from batchkit._running.exchange import Exchange
 from batchkit.errors import ActionNotStarted, ActionTimedOut
 from batchkit.model import ACTION_KEY, Action, Batch

@@ -10,20 +10,14 @@ from batchkit._protocol.content import is_json_type, media_type
 from batchkit._protocol.headers import fields
 from batchkit._running.uploading import Uploading
 from batchkit.errors import BatchTooLarge, InvalidBatch, MethodNotAllowed, UnsupportedMediaType
-from batchkit.model import RUNNING, current_action
+from batchkit.model import is_nested
 from batchkit.settings import Settings
 
-__all__ = ["ClientGone", "is_nested", "read"]
+__all__ = ["ClientGone", "read"]
 
 
 class ClientGone(Exception):
     """The client left before its body or its answer was complete: nothing more is sent (contract sections 1 and 6)."""
-
-
-def is_nested(scope: Scope) -> bool:
-    """Whether this request to a batch endpoint is itself an action of a batch."""
-    running = RUNNING.get()
-    return current_action(scope) is not None or (running is not None and running.carries(scope))
 
 
 async def read(scope: Scope, receive: Receive, settings: Settings, upload: Uploading | None) -> bytes:

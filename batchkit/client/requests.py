@@ -13,8 +13,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from batchkit._protocol.content import is_json
 from batchkit._protocol.dialects import BODYLESS, DIALECTS
 from batchkit._protocol.dialects import Options as ActionOptions
+from batchkit._protocol.headers import is_withheld
 from batchkit._protocol.paths import LONGEST
-from batchkit._protocol.scope import is_withheld
 from batchkit.client.server import Server
 from batchkit.errors import InvalidAction
 from batchkit.model import METHODS

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 import httpx2
 
-from batchkit.settings import check_base_path, check_choice, check_seconds
+from batchkit._arguments import check_base_path, check_choice, check_count, check_seconds
 
 __all__ = ["Options", "Server", "check_request", "check_transport", "only_for", "read_url", "shown"]
 
@@ -73,9 +73,7 @@ class Server:
         if self.window >= 1:
             logger.warning("window=%r: each request waits so many seconds for others: for 2 ms give 0.002", self.window)
         for name in ("max_actions", "max_body_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: give a whole number, at least 1")
+            check_count(name, getattr(self, name))
         base = self.url.raw_path.rstrip(b"/").rpartition(b"/")[0]
         self.base = base if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
         self.origin = (self.url.scheme, self.url.host, self.url.port)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from batchkit._protocol.headers import fields
-from batchkit._running.reading import is_nested
+from batchkit.model import is_nested
 
 __all__ = ["asks_for_client", "client", "client_version", "wire_part"]
 

@@ -18,8 +18,8 @@ from starlette.types import Scope
 
 from batchkit._protocol.headers import accepts
 from batchkit._protocol.scope import Frame
-from batchkit._running.reading import is_nested
 from batchkit.client_js import wire_part
+from batchkit.model import is_nested
 from batchkit.settings import Settings
 
 __all__ = ["asks_for_page", "page"]

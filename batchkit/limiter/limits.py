@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from batchkit._checks.hooks import check_function
+from batchkit._arguments import check_function, check_seconds, strings
 from batchkit._checks.keywords import suggesting
 from batchkit._routing.templates import Rule
 from batchkit.limiter.keys import Key, by_client
-from batchkit.settings import check_seconds, strings
 
 __all__ = ["Concurrency", "Limit", "Rate"]
 

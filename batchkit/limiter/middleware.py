@@ -10,7 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from batchkit._arguments import check_choice, check_seconds
 from batchkit._checks.keywords import suggesting
+from batchkit._checks.settings import LIMITER_ERRORS
 from batchkit._routing.standard import departure
 from batchkit._routing.table import Entry, Table, routed
 from batchkit._running.charging import Charged
@@ -20,7 +22,7 @@ from batchkit.limiter.decision import Admission
 from batchkit.limiter.ends import End, ends
 from batchkit.limiter.limiter import EARLY, Limiter
 from batchkit.model import RUNNING, current_action
-from batchkit.settings import LIMITER_ERRORS, Settings, check_choice, check_seconds
+from batchkit.settings import Settings
 
 __all__ = ["LimitMiddleware"]
 

@@ -9,9 +9,10 @@ from inspect import isawaitable, signature
 
 from starlette.applications import Starlette
 
+from batchkit._arguments import check_choice, check_seconds
 from batchkit._checks.keywords import suggesting
 from batchkit.model import METHODS
-from batchkit.settings import CostHook, check_choice, check_seconds
+from batchkit.settings import CostHook
 from batchkit.testing.client import check_headers
 from batchkit.testing.testbed import CostHookError, Testbed
 

@@ -8,11 +8,14 @@ from typing import Any, Literal, overload
 
 from starlette.types import ASGIApp
 
+from batchkit._arguments import strings
 from batchkit._checks.keywords import suggesting
+from batchkit._checks.settings import checked
 from batchkit._protocol.content import undo_coding
+from batchkit._protocol.paths import parent
 from batchkit._protocol.request import decode, encode
 from batchkit.model import Action, Result
-from batchkit.settings import Settings, strings
+from batchkit.settings import Settings
 from batchkit.testing.asgi import Answer
 from batchkit.testing.batches import ActionResult, ask_batch, check_actions, check_path, envelope
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
@@ -78,8 +81,8 @@ def assert_same_as_alone(
     check_path("path", path)
     if base_path is not None:
         check_path("base_path", base_path)
-    settings = Settings(dialect=dialect, max_actions=len(actions))
-    base_path = path.rstrip("/").rpartition("/")[0] if base_path is None else base_path.rstrip("/")
+    settings = checked(Settings(dialect=dialect, max_actions=len(actions)))
+    base_path = parent(path) if base_path is None else base_path.rstrip("/")
 
     async def compare(ask: Ask) -> None:
         entries = decode(envelope(actions), settings)

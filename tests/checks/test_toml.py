@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from batchkit import Batch, BatchEndpoint, TooManyRequests, batchable
+from batchkit.settings import Settings
 from tests.batches import action, batch, envelope, post
 
 Write = Callable[[str, str], Path]
@@ -58,7 +59,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 def values(endpoint: BatchEndpoint) -> dict[str, Any]:
     """The keywords of an endpoint as they hold."""
-    return {field.name: getattr(endpoint, field.name) for field in fields(BatchEndpoint) if field.init}
+    return {field.name: getattr(endpoint.settings, field.name) for field in fields(Settings) if field.init}
 
 
 EVERY = """
@@ -120,7 +121,7 @@ def test_hooks_plugins_and_host_are_named(write: Write) -> None:
     )
     endpoint = BatchEndpoint.from_toml(path)
     hooks: Any = import_module("hooks_named")
-    named: list[object] = [endpoint.host, endpoint.cost_hook, *endpoint.plugins]
+    named: list[object] = [endpoint.settings.host, endpoint.settings.cost_hook, *endpoint.settings.plugins]
     assert named == [hooks.app, hooks.limiter, hooks.watches, hooks.Holds.inner]
     assert hooks.limiter.endpoints == [endpoint], "which is the one whose POST is free"
 
@@ -156,7 +157,7 @@ async def test_a_batch_runs_as_the_file_says(write: Write) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(write: Write) -> None:
-    assert BatchEndpoint.from_toml(write("a.toml", "\ufeff[batchkit]\nhelp = 'Fragen'\n")).help == "Fragen"
+    assert BatchEndpoint.from_toml(write("a.toml", "\ufeff[batchkit]\nhelp = 'Fragen'\n")).settings.help == "Fragen"
 
 
 def test_what_an_override_replaces_is_not_looked_at(write: Write) -> None:
@@ -165,7 +166,7 @@ def test_what_an_override_replaces_is_not_looked_at(write: Write) -> None:
 
     path = write("a.toml", '[batchkit]\ncost_hook = "nowhere:hook"\nmax_actions = "many"\n')
     endpoint = BatchEndpoint.from_toml(path, cost_hook=mine, max_actions=4)
-    assert (endpoint.cost_hook, endpoint.max_actions) == (mine, 4)
+    assert (endpoint.settings.cost_hook, endpoint.settings.max_actions) == (mine, 4)
 
 
 AT = "{file}, [batchkit]: "
@@ -270,7 +271,7 @@ def test_what_the_file_leaves_open_may_be_given_in_python(write: Write) -> None:
     async def app(*_: object) -> None: ...
 
     path = write("a.toml", "[batchkit]\nallow = ['/x']\n")
-    assert BatchEndpoint.from_toml(path, host=app).host is app
+    assert BatchEndpoint.from_toml(path, host=app).settings.host is app
 
 
 def test_an_override_that_is_wrong_does_not_blame_the_file(write: Write) -> None:

@@ -1117,7 +1117,7 @@ def test_a_fastapi_that_hides_included_routes_is_named(monkeypatch: pytest.Monke
     app.include_router(router)
     monkeypatch.delattr("fastapi.routing.iter_route_contexts")
     with pytest.raises(RuntimeError, match="pip install -U fastapi"):
-        Table(app.router, BatchEndpoint()).refresh()
+        Table(app.router, BatchEndpoint().settings).refresh()
 
 
 @pytest.mark.parametrize(
@@ -1172,8 +1172,8 @@ def test_an_endpoint_shows_the_signature_of_an_asgi_app() -> None:
     """As those ask who take it for what it is: Litestar, mocks and debuggers."""
     endpoint = BatchEndpoint()
     assert list(signature(endpoint).parameters) == ["scope", "receive", "send"]
-    assert dict(inspect.getmembers(endpoint))["max_actions"] == 10
-    assert create_autospec(endpoint).max_actions
+    assert dict(inspect.getmembers(endpoint))["settings"].max_actions == 10
+    assert create_autospec(endpoint).settings.max_actions
     assert list(signature(BatchEndpoint).parameters)[:2] == ["host", "base_path"]
     litestar.handlers.asgi("/batch", copy_scope=True)(endpoint)
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchkit._protocol.headers import WITHHELD
 from batchkit._protocol.request import decode
-from batchkit._protocol.scope import WITHHELD
 from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
 from batchkit.client.requests import action_of
 from batchkit.client.server import MOST_REFUSED, Server

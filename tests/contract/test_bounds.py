@@ -298,7 +298,7 @@ def test_each_malformed_action_is_explained_by_its_own_bytes(parsed: tuple[Any, 
     module, parser = parsed
     document = {"options": "x" * 100 * KIB, "data": {"actions": [malformed] * count}}
     body = json.dumps(document).encode()
-    actions = module.decode(body, BatchEndpoint(max_actions=count))
+    actions = module.decode(body, BatchEndpoint(max_actions=count).settings)
     assert [each.result.status_code for each in actions] == [400] * count
     assert parser.read < 2 * len(body) + 6 * count * len(json.dumps(malformed))
 

@@ -251,7 +251,7 @@ async def test_a_body_may_be_as_large_as_max_body_size_and_come_in_pieces() -> N
     answer = await Body(content[:7], b"", content[7:]).post(host.app, (b"content-length", b"%d" % len(content)))
     assert answer is not None
     assert answer.status == 200
-    assert Counter().app.routes[0].endpoint.max_body_size == 2**20  # type: ignore[attr-defined]
+    assert Counter().app.routes[0].endpoint.settings.max_body_size == 2**20  # type: ignore[attr-defined]
 
 
 async def test_a_client_that_goes_before_its_body_is_complete_is_sent_nothing(

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
 from starlette.types import Scope
 
-from batchkit import BatchEndpoint, batchable
+from batchkit import batchable
 from batchkit._routing import matching
 from batchkit._routing.find import find
 from batchkit._routing.matching import route_path
@@ -93,7 +93,7 @@ def test_the_index_is_equal_to_the_plain_scan(table: list[BaseRoute], path: str,
         "root_path": root_path,
         "headers": [(b"host", b"h.example")],
     }
-    indexed = Table(Router(table), BatchEndpoint())
+    indexed = Table(Router(table), Settings())
     indexed.refresh()
     found = find(indexed, dict(scope))
     match, route, adds = scanned(table, scope)
@@ -173,7 +173,7 @@ def test_a_line_feed_at_the_end_is_let_pass_as_by_starlette(path: str) -> None:
 
 def test_routes_that_are_added_later_are_seen() -> None:
     app = Starlette(routes=[Mount("/m", routes=[Route("/a", endpoint)], name="m")])
-    table = Table(app.router, BatchEndpoint())
+    table = Table(app.router, Settings())
 
     def match(path: str) -> Match:
         table.refresh()

@@ -41,7 +41,7 @@ ACTION_SCHEMA, BATCH_SCHEMA = compile_schema(ACTION), compile_schema(BATCH)
 
 def outcome(action: Any) -> bool:
     """Whether the types take the action; a path or a query that the dialect refuses is not the schema's affair."""
-    [decoded] = decode(json.dumps({"data": {"actions": [action]}}).encode(), BatchEndpoint())
+    [decoded] = decode(json.dumps({"data": {"actions": [action]}}).encode(), BatchEndpoint().settings)
     if decoded.result is None:
         return True
     messages = [error["message"] for error in json.loads(decoded.result.body)["errors"]]
@@ -77,7 +77,7 @@ envelopes = values | st.fixed_dictionaries(
 def test_schema_and_types_agree_on_every_envelope(envelope: Any) -> None:
     messages: list[str] = []
     try:
-        decode(json.dumps(envelope).encode(), BatchEndpoint(max_actions=100))
+        decode(json.dumps(envelope).encode(), BatchEndpoint(max_actions=100).settings)
     except InvalidBatch as error:
         messages += error.messages or ["refused without a word"]
     assert (explain(BATCH_SCHEMA, envelope, "") == []) == (messages in ([], ["Batch requests must contain at least one action"]))
