@@ -15,11 +15,17 @@ __all__ = [
     "ActionTimedOut",
     "BatchError",
     "BatchTooLarge",
+    "EmptyBatch",
     "InvalidAction",
     "InvalidBatch",
+    "InvalidJson",
     "LimiterUnavailable",
     "MethodNotAllowed",
+    "NestedBatch",
+    "NotBatchable",
     "ResultTooLarge",
+    "SchemaViolation",
+    "TooManyActions",
     "TooManyRequests",
     "UnsupportedMediaType",
 ]
@@ -34,11 +40,12 @@ LONGEST_WAIT = 366 * 24 * 3600
 class BatchError(Exception):
     """What batchkit answers instead of results, for a whole batch or for one action.
 
-    ``messages`` are sentences for the client: they never hold values of the request, exception texts or paths of the server
-    (contract section 1).
+    ``messages`` are sentences for people: they never hold values of the request, exception texts or paths of the server.
+    ``code`` is for programs: it stays what it is where a sentence gets a better wording (contract section 1).
     """
 
     status_code: ClassVar[int] = 500
+    code: ClassVar[str] = "server_error"
 
     def __init__(self, *messages: str) -> None:
         super().__init__(*messages)
@@ -55,8 +62,8 @@ class BatchError(Exception):
         return [(name.encode(), value.encode()) for name, value in self.headers.items()]
 
     def content(self, help: str | None = None) -> bytes:
-        """The JSON of the answer, ``{"errors":[{"message": …}]}``, with ``help`` where the host configured a text."""
-        more = {} if help is None else {"help": help}
+        """The JSON of the answer, ``{"errors":[{"message": …, "code": …}]}``, with ``help`` where the host configured a text."""
+        more = {"code": self.code} if help is None else {"code": self.code, "help": help}
         errors = [{"message": message, **more, **self.details} for message in self.messages]
         return json.dumps({"errors": errors}, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -70,12 +77,38 @@ class InvalidBatch(BatchError):
     """The batch as a whole cannot be read: 400 (contract section 1)."""
 
     status_code = 400
+    code = "invalid_batch"
+
+
+class InvalidJson(InvalidBatch):
+    """The batch's body is no JSON: 400 (contract section 1)."""
+
+    code = "invalid_json"
+
+
+class EmptyBatch(InvalidBatch):
+    """The batch has no action: 400 (contract section 1)."""
+
+    code = "empty_batch"
+
+
+class TooManyActions(InvalidBatch):
+    """The batch has more than ``max_actions``: 400 (contract section 1)."""
+
+    code = "too_many_actions"
+
+
+class NestedBatch(InvalidBatch):
+    """The batch is itself an action of a batch: 400 (contract section 1)."""
+
+    code = "nested_batch"
 
 
 class MethodNotAllowed(InvalidBatch):
     """The batch endpoint answers POST, and a GET of what it has to show: 405 with ``Allow`` (contract section 1)."""
 
     status_code = 405
+    code = "method_not_allowed"
 
     def __init__(self, *, console: bool, client_js: bool) -> None:
         gets = ["with its console a GET that accepts text/html"] * console + ["a GET with the query client.js"] * client_js
@@ -91,12 +124,14 @@ class BatchTooLarge(InvalidBatch):
     """The batch's body is larger than ``max_body_size``: 413 (contract section 1)."""
 
     status_code = 413
+    code = "batch_too_large"
 
 
 class UnsupportedMediaType(InvalidBatch):
     """The batch's body is not declared as plain JSON, or is for another dialect: 415 (contract section 1)."""
 
     status_code = 415
+    code = "unsupported_media_type"
 
 
 class TooManyRequests(BatchError):
@@ -109,6 +144,7 @@ class TooManyRequests(BatchError):
     """
 
     status_code = 429
+    code = "rate_limited"
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None, limit: str | None = None) -> None:
         if not isinstance(retry_after, int | float | None):
@@ -138,6 +174,7 @@ class LimiterUnavailable(BatchError):
     """The limiter could not be asked, so nothing runs: 503 (contract section 3)."""
 
     status_code = 503
+    code = "limiter_unavailable"
 
     def __init__(self, message: str = "The rate limiter is unavailable. Nothing was run; please try again.") -> None:
         super().__init__(message)
@@ -147,6 +184,19 @@ class InvalidAction(BatchError):
     """One action is malformed or may not run in a batch: a 400 result in its place (contract section 2)."""
 
     status_code = 400
+    code = "invalid_action"
+
+
+class NotBatchable(InvalidAction):
+    """One action may not run in a batch, or nobody can tell: a 400 result in its place (contract section 2)."""
+
+    code = "not_batchable"
+
+
+class SchemaViolation(InvalidAction):
+    """The data of one action does not meet the schema of its route: a 400 result in its place (contract section 2)."""
+
+    code = "schema_violation"
 
 
 class ActionFailed(BatchError):
@@ -154,6 +204,8 @@ class ActionFailed(BatchError):
 
     ``phrase`` is an opaque id that stands in the result and in the server's log line.
     """
+
+    code = "action_failed"
 
     def __init__(self, phrase: str) -> None:
         super().__init__("Server Error")
@@ -178,6 +230,7 @@ class ResultTooLarge(BatchError):
     """
 
     status_code = 502
+    code = "result_too_large"
 
     def __init__(self, limit: int, *, encoded: bool = False) -> None:
         super().__init__(f"The result is larger than {limit:,} bytes{' as it stands in a batch' if encoded else ''}")
@@ -187,9 +240,11 @@ class ActionTimedOut(BatchError):
     """One action did not answer in time: a 504 result; whether it took effect is unknown (contract section 4)."""
 
     status_code = 504
+    code = "timed_out"
 
 
 class ActionNotStarted(BatchError):
     """One action had not begun at its deadline, or when the client left: a 503 result; it has no effect (contract section 4)."""
 
     status_code = 503
+    code = "not_started"

@@ -63,9 +63,10 @@ _ERRORS = {
             "minItems": 1,
             "items": {
                 "type": "object",
-                "required": ["message"],
+                "required": ["message", "code"],
                 "properties": {
                     "message": {"type": "string", "examples": ["data.actions: Missing input"]},
+                    "code": {"type": "string", "description": "A stable word for programs.", "examples": ["invalid_batch"]},
                     "help": {"type": "string", "description": "Where the server has such a text."},
                 },
             },

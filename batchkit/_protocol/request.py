@@ -17,7 +17,7 @@ from batchkit._protocol.cookies import cookies_of
 from batchkit._protocol.dialects import DIALECTS, Dialect, Options
 from batchkit._protocol.headers import NEVER_SHOWN
 from batchkit._schemas.compiler import compile_schema
-from batchkit.errors import InvalidAction, InvalidBatch
+from batchkit.errors import EmptyBatch, InvalidAction, InvalidBatch, InvalidJson, TooManyActions
 from batchkit.model import METHODS, Action
 from batchkit.settings import Settings
 
@@ -100,13 +100,13 @@ def decode(body: bytes, settings: Settings) -> tuple[Action, ...]:
         except msgspec.ValidationError:
             items = _raw_actions(body)
     except msgspec.ValidationError:
-        raise InvalidBatch(*_explain_batch(body)) from None
+        raise _explain_batch(body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidBatch(_NOT_JSON) from None
+        raise InvalidJson(_NOT_JSON) from None
     if not items:
-        raise InvalidBatch("Batch requests must contain at least one action")
+        raise EmptyBatch("Batch requests must contain at least one action")
     if len(items) > settings.max_actions:
-        raise InvalidBatch(f"Batch requests must contain no more than {settings.max_actions} actions")
+        raise TooManyActions(f"Batch requests must contain no more than {settings.max_actions} actions")
     dialect = DIALECTS[settings.dialect]
     actions = []
     for index, item in enumerate(items):
@@ -151,12 +151,13 @@ def _last_of_each(raw: bytes | Raw, outer: type[Struct], name: str, inner: type[
 _NOT_JSON = "Could not parse request data, invalid JSON"
 
 
-def _explain_batch(body: bytes) -> list[str]:
+def _explain_batch(body: bytes) -> InvalidBatch:
     try:
         # msgspec stops at the first wrong type, and what follows may not be JSON at all.
-        return schema.explain(_BATCH_SCHEMA, _outline(_any.decode(body), schema.BATCH), "") or [_NOT_JSON]
+        faults = schema.explain(_BATCH_SCHEMA, _outline(_any.decode(body), schema.BATCH), "")
     except (msgspec.DecodeError, RecursionError):
-        return [_NOT_JSON]
+        faults = []
+    return InvalidBatch(*faults) if faults else InvalidJson(_NOT_JSON)
 
 
 def _outline(raw: Raw, rules: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from batchkit._protocol.headers import host_header
 from batchkit._protocol.schema import judge
 from batchkit._routing.find import Found
 from batchkit._routing.matching import FULL, NONE, route_path
-from batchkit.errors import InvalidAction
+from batchkit.errors import InvalidAction, NotBatchable, SchemaViolation
 from batchkit.model import ACTION_KEY, RUNNING, Action
 
 __all__ = ["Guard", "Guards"]
@@ -108,7 +108,7 @@ class Guard:
                 raise found.error
             if action.schema is not None and (faults := judge(action.schema, action.data, action.place)):
                 bare = entry is not None and entry.is_bare
-                return InvalidAction(*(faults if bare else [f"{action.place}: Does not meet the schema of this route"]))
+                return SchemaViolation(*(faults if bare else [f"{action.place}: Does not meet the schema of this route"]))
         if entry is not None and not entry.is_as_read():
             return _OTHER_ROUTES
         if entry is not None and entry.direct and scope.get("fastapi.telemetry") is None:
@@ -122,7 +122,7 @@ class Guard:
 
     async def _answer(self, action: Action, error: str | InvalidAction, send: Send) -> None:
         if not isinstance(error, InvalidAction):
-            error = InvalidAction(f"data.actions[{action.index}]: This action cannot be used in a batch request: {error}")
+            error = NotBatchable(f"data.actions[{action.index}]: This action cannot be used in a batch request: {error}")
         action.refused = True
         await send(
             {"type": "http.response.start", "status": error.status_code, "headers": [(b"content-type", b"application/json")]}

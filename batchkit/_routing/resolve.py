@@ -15,7 +15,7 @@ from batchkit._routing.guard import Guards
 from batchkit._routing.matching import FULL
 from batchkit._routing.standard import has_low_priority_routes
 from batchkit._routing.table import Table
-from batchkit.errors import InvalidAction
+from batchkit.errors import InvalidAction, NotBatchable
 from batchkit.model import Action, Batch
 from batchkit.settings import Settings
 
@@ -96,4 +96,4 @@ class Resolver:
 
     def _refused(self, action: Action, reason: str) -> InvalidAction:
         logger.debug("data.actions[%d]: %s %s cannot run in a batch: %s", action.index, action.method, action.route, reason)
-        return InvalidAction(f"data.actions[{action.index}]: This action cannot be used in a batch request")
+        return NotBatchable(f"data.actions[{action.index}]: This action cannot be used in a batch request")

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 from batchkit._protocol.content import is_json_type, media_type
 from batchkit._protocol.headers import fields
 from batchkit._running.uploading import Uploading
-from batchkit.errors import BatchTooLarge, InvalidBatch, MethodNotAllowed, UnsupportedMediaType
+from batchkit.errors import BatchTooLarge, MethodNotAllowed, NestedBatch, UnsupportedMediaType
 from batchkit.model import is_nested
 from batchkit.settings import Settings
 
@@ -26,7 +26,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings, upload: Uploa
     Raises InvalidBatch in one of its kinds, ClientGone, or what ``upload`` raises.
     """
     if is_nested(scope):
-        raise InvalidBatch("A batch request cannot be used in a batch request")
+        raise NestedBatch("A batch request cannot be used in a batch request")
     if scope["method"] != "POST":
         raise MethodNotAllowed(console=settings.console, client_js=settings.client_js)
     content_type, coding, length = fields(scope, b"content-type", b"content-encoding", b"content-length")

@@ -149,7 +149,7 @@ async def test_a_batch_runs_as_the_file_says(write: Write) -> None:
         return BatchEndpoint.from_toml(path, **overrides).mount_to(Starlette(routes=[Route("/x", hello)]))
 
     answer = await post(hosting(), envelope(action("/x")))
-    assert (answer.status, answer.json()["errors"]) == (429, [{"message": "from a file"}])
+    assert (answer.status, answer.json()["errors"]) == (429, [{"message": "from a file", "code": "rate_limited"}])
     assert (await post(hosting(), envelope(action("/x"), action("/x")))).status == 400
     # What is given in Python wins.
     results = await batch(hosting(cost_hook=None, max_actions=2), action("/x"), action("/x"))

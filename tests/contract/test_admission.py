@@ -195,7 +195,7 @@ async def test_429_says_which_limit_and_when(counting: Counting) -> None:
         assert (await tasks(app, 4)).status == 200
         answer = await tasks(app, 6)
         [error] = answer.json()["errors"]
-        assert error == {"message": "slow: asked for 6, 2 left", "help": "See the docs."}
+        assert error == {"message": "slow: asked for 6, 2 left", "code": "rate_limited", "help": "See the docs."}
         assert answer.all(b"retry-after") == [b"400"]
         answer = await tasks(app, 7)
         assert messages(answer.json()) == ["slow: asked for 7, which can never pass: the limit is 6"]

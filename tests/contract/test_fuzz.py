@@ -229,7 +229,7 @@ def check_errors(document: Any) -> None:
     assert list(document) == ["errors"]
     assert 1 <= len(document["errors"]) <= 10
     for error in document["errors"]:
-        assert list(error) == ["message"]
+        assert list(error) == ["message", "code"]
         assert len(error["message"]) < 500
 
 

@@ -414,10 +414,11 @@ async def test_error_bodies_have_the_configured_help() -> None:
     """“Error bodies, whole and per action: `{”errors“:[{”message“: ”…“}]}`, with `help` where the host configured a text”."""
     host = Counter(help="Read the docs")
     answer = await post(host.app, envelope())
-    error = {"message": "Batch requests must contain at least one action", "help": "Read the docs"}
+    error = {"message": "Batch requests must contain at least one action", "code": "empty_batch", "help": "Read the docs"}
     assert json.loads(answer.body) == {"errors": [error]}
     [result] = await batch(host.app, 5)
-    assert result["body"] == {"errors": [{"message": "data.actions[0]: Expected object, got integer", "help": "Read the docs"}]}
+    entry = {"message": "data.actions[0]: Expected object, got integer", "code": "invalid_action", "help": "Read the docs"}
+    assert result["body"] == {"errors": [entry]}
 
 
 async def test_a_500_has_a_phrase_that_stands_in_the_log_and_nothing_of_the_exception(caplog: pytest.LogCaptureFixture) -> None:
@@ -435,7 +436,7 @@ async def test_a_500_has_a_phrase_that_stands_in_the_log_and_nothing_of_the_exce
     [result] = await batch(app, action("/tasks"))
     [error] = result["body"]["errors"]
     assert result["status_code"] == 500
-    assert set(error) == {"message", "phrase"}
+    assert set(error) == {"message", "code", "phrase"}
     assert error["phrase"] in caplog.text
     assert "secret" not in json.dumps(result)
 

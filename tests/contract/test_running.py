@@ -98,7 +98,7 @@ async def test_a_context_that_refuses_runs_nothing() -> None:
     answer = await post(app, envelope(action("/tasks"), action("/tasks")))
     assert answer.status == 429
     assert dict(answer.headers)[b"retry-after"] == b"7"
-    assert json.loads(answer.body) == {"errors": [{"message": "reads: asked for 2, 1 left"}]}
+    assert json.loads(answer.body) == {"errors": [{"message": "reads: asked for 2, 1 left", "code": "rate_limited"}]}
 
 
 async def test_a_429_of_a_handler_is_its_own_result() -> None:
@@ -526,7 +526,7 @@ async def test_plugins_see_who_is_refused_and_have_no_say(caplog: pytest.LogCapt
     assert (await post(app, envelope(action("/x"), 5))).status == 503
     refused = await post(app, envelope(*[action("/x")] * 3))
     # “its body says which limit” by its message; the name by itself is the server's.
-    assert json.loads(refused.body) == {"errors": [{"message": "reads: asked for 3, 2 left"}]}
+    assert json.loads(refused.body) == {"errors": [{"message": "reads: asked for 3, 2 left", "code": "rate_limited"}]}
     assert events == [2, 503, None, 3, 429, "reads"]
     assert caplog.text.count("failed at the refusal") == 2
 

@@ -137,7 +137,7 @@ def sane(result: dict[str, Any]) -> bool:
     """Whether it is an answer of the app's, and if it refuses, in Asana's words."""
     status, body = result["status_code"], result["body"]
     if status >= 400 and body and "scimType" not in body and "schemas" not in body:
-        return status < 500 and set(body["errors"][0]) <= {"message", "help"}
+        return status < 500 and set(body["errors"][0]) <= {"message", "code", "help"}
     return bool(200 <= status < 500)
 
 

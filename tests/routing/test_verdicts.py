@@ -911,5 +911,5 @@ async def test_refusals_by_the_guard_have_json_type_and_own_body() -> None:
     assert result == {
         "status_code": 400,
         "headers": {},
-        "body": {"errors": [{"message": f"data.actions[0]: {REFUSED}"}]},
+        "body": {"errors": [{"message": f"data.actions[0]: {REFUSED}", "code": "not_batchable"}]},
     }
