@@ -75,7 +75,7 @@ def host() -> Starlette:
     ],
 )
 async def test_of_a_whole_batch(body: bytes, code: str) -> None:
-    """“Each entry also has `code`, a short stable word for programs”."""
+    """“Each entry of `errors` has `message` and `code`”."""
     answer = await post(host(), body)
     assert [answer.status, *[error["code"] for error in answer.json()["errors"]]] == [ON_THE_PAGE[code], code]
 
