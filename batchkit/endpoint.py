@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit._checks.keywords import nearest
 from batchkit._checks.settings import checked
 from batchkit._checks.startup import announce
-from batchkit._checks.toml import Table
+from batchkit._checks.toml import KeywordFile
 from batchkit._protocol.headers import line_type
 from batchkit._protocol.request import decode, encode
 from batchkit._routing.fastapi import SIGNATURE
@@ -127,7 +127,7 @@ class BatchEndpoint:
 
         Raises OSError, ImportError, TypeError or ValueError, naming the file, the table and the key.
         """
-        table = Table(path, KEYWORDS)
+        table = KeywordFile(path, KEYWORDS)
         keywords = {key: table.value(key) for key in table.values if key not in overrides}
         try:
             return cls(**keywords, **overrides)

@@ -160,10 +160,12 @@ class Batch(Struct, eq=False):
         return sum(action.cost for action in self.actions)
 
 
-def is_nested(scope: Scope) -> bool:
-    """Whether a request to a batch endpoint is itself an action of a batch."""
-    running = RUNNING.get()
-    return current_action(scope) is not None or (running is not None and running.carries(scope))
+def action_of(scope: Scope, receive: Receive | None = None, send: Send | None = None) -> Action | None:
+    """The action that a request is, also where a middleware has built its scope anew; None for a request of its own."""
+    action: Action | None = scope.get(ACTION_KEY)
+    if action is None and (running := RUNNING.get()) is not None and running.carries(scope, receive, send):
+        return running.action
+    return action
 
 
 def current_action(scope: Mapping[str, Any]) -> Action | None:

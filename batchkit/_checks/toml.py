@@ -13,14 +13,14 @@ from typing import Any
 
 from batchkit._checks.keywords import nearest
 
-__all__ = ["Table"]
+__all__ = ["KeywordFile"]
 
 # What these keys name is Python's.
 OBJECTS = ("host", "cost_hook", "plugins")
 _REFERENCE = re.compile(r"\w+(?:\.\w+)*:\w+(?:\.\w+)*")
 
 
-class Table:
+class KeywordFile:
     """The ``[tool.batchkit]`` of a pyproject.toml, or the ``[batchkit]`` of another TOML file.
 
     ``place`` names file and table, for errors. Raises OSError where the file cannot be read, TypeError or ValueError where it

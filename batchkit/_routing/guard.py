@@ -15,7 +15,7 @@ from batchkit._protocol.schema import judge
 from batchkit._routing.find import Found
 from batchkit._routing.matching import FULL, NONE, route_path
 from batchkit.errors import InvalidAction, NotBatchable, SchemaViolation
-from batchkit.model import ACTION_KEY, RUNNING, Action
+from batchkit.model import ACTION_KEY, RUNNING, Action, action_of
 
 __all__ = ["Guard", "Guards"]
 
@@ -38,10 +38,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.endpoint.live(self, scope, receive, send)
             return
-        action: Action | None = scope.get(ACTION_KEY)
-        if action is None and (running := RUNNING.get()) is not None and running.carries(scope, receive, send):
-            # A middleware has built the scope anew.
-            action = running.action
+        action = scope.get(ACTION_KEY) or action_of(scope, receive, send)
         # An app in the host may have a batch endpoint, and guards, of its own.
         if action is None or (action.found is not None and action.found.table.guards is not self.endpoint):
             await self.app(scope, receive, send)

@@ -132,7 +132,7 @@ class Entry:
         return Verdict(None, "it is not marked @batchable")
 
 
-class Guards(Protocol):
+class PostsGuards(Protocol):
     """Puts guards at routers."""
 
     def post(self, router: Router) -> object | None:
@@ -152,7 +152,7 @@ class Table:
         settings: Settings,
         template: str = "",
         around: tuple[ASGIApp, ...] = (),
-        guards: Guards | None = None,
+        guards: PostsGuards | None = None,
         above: tuple[Router, ...] = (),
     ) -> None:
         layers = [source] if isinstance(source, Router) else _layers(source)

@@ -21,7 +21,7 @@ from batchkit.errors import BatchError
 from batchkit.limiter.decision import Admission
 from batchkit.limiter.ends import End, ends
 from batchkit.limiter.limiter import EARLY, Limiter
-from batchkit.model import RUNNING, current_action
+from batchkit.model import action_of
 from batchkit.settings import Settings
 
 __all__ = ["LimitMiddleware"]
@@ -152,10 +152,7 @@ class LimitMiddleware:
         return any(endpoint is each for each in self.limiter.endpoints)
 
     def _is_charged(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        action = current_action(scope)
-        if action is None and (running := RUNNING.get()) is not None and running.carries(scope, receive, send):
-            # A middleware has built the scope anew.
-            action = running.action
+        action = action_of(scope, receive, send)
         # What goes on after its action has ended was not charged with it.
         return action is not None and action.scope is not None and any(each is self.limiter for each in action.charged_by)
 
