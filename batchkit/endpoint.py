@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import fields
 from functools import partial
@@ -23,6 +23,7 @@ from batchkit._checks.startup import announce
 from batchkit._checks.toml import KeywordFile
 from batchkit._protocol.headers import line_type
 from batchkit._protocol.request import decode, encode
+from batchkit._record import Record
 from batchkit._routing.fastapi import SIGNATURE
 from batchkit._routing.marks import not_batchable
 from batchkit._routing.mounting import Hosts
@@ -176,27 +177,30 @@ class BatchEndpoint:
             await self._show(scope, send)
             return
         if not self.uploads:
-            await self._answer(Batch(scope, decode(await read(scope, receive, settings, None), settings)), receive, send, None)
+            await self._answer(scope, decode(await read(scope, receive, settings, None), settings), receive, send, None)
             return
         async with Uploading(scope, self.uploads, settings) as upload:
             actions = decode(await read(scope, receive, settings, upload), settings)
-            await self._answer(Batch(scope, actions, uploads=upload.uploads), receive, send, upload)
+            await self._answer(scope, actions, receive, send, upload)
 
-    async def _answer(self, batch: Batch, receive: Receive, send: Send, upload: Uploading | None) -> None:
-        settings, scope = self.settings, batch.scope
+    async def _answer(
+        self, scope: Scope, actions: Sequence[Record], receive: Receive, send: Send, upload: Uploading | None
+    ) -> None:
+        settings = self.settings
+        batch = Batch(scope, actions, uploads=() if upload is None else upload.uploads)
         media_type = line_type(scope)
         lines = Lines(batch, media_type, send, settings) if media_type else None
         host = self._hosts.of(scope)
-        host.resolver.resolve(batch, self._hosts.frame(host, scope, in_lines=lines is not None))
+        host.resolver.resolve(actions, self._hosts.frame(host, scope, in_lines=lines is not None))
         context = Context() if host.guards is None else host.guards.context.copy()
-        dispatch = Dispatch(batch, self._around_actions, receive, settings, context, lines)
+        dispatch = Dispatch(batch, actions, self._around_actions, receive, settings, context, lines)
         async with lines or FREE, admit(batch, settings, partial(self._refuse, send)):
             if upload is not None:
                 upload.end()
             async with dispatch as running:
                 await collect(running)
                 if lines is None:
-                    content, fields = encode(batch.actions, settings)
+                    content, fields = encode(actions, settings)
                     if settings.server_timing:
                         fields.append(running.timing())
                     await _send(send, 200, content, fields)

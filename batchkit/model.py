@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context, ContextVar
+from contextvars import Context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from batchkit.errors import BatchError, InvalidAction
+from batchkit.errors import BatchError
 
 if TYPE_CHECKING:
-    from batchkit._routing.find import Found
-    from batchkit._schemas.validation import Node
+    pass
 
 __all__ = ["Action", "Batch", "Result", "current_action"]
 
@@ -25,21 +24,6 @@ ACTION_KEY = "batchkit.action"
 
 # What an action's method may be (contract section 2).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-
-
-class Running(Protocol):
-    """The request that an action is, at work."""
-
-    @property
-    def action(self) -> Action: ...
-
-    def carries(self, scope: Scope, receive: Receive | None = None, send: Send | None = None) -> bool:
-        """Whether a request is this one still, though middleware has built its scope anew."""
-
-
-# Known also where a middleware has built the scope anew, without the key: see the guard. What else runs in the context of an
-# action, a worker or a request of its own that middleware starts, is nobody's action.
-RUNNING: ContextVar[Running | None] = ContextVar("batchkit.action", default=None)
 
 
 class Result(Struct, frozen=True, eq=False, gc=False):
@@ -83,12 +67,6 @@ class Action:
 
     ``batch_context`` is for plugins: the context variables of the batch's POST as its actions began. An action itself starts
     without them, as it would alone; its plugin carries over what it should have, ``tenant.set(action.batch_context[tenant])``.
-
-    The rest belongs to the library. The request: ``scope`` (None before and after), ``raw_path``, ``query_string`` and
-    ``body`` (None where the method has none); ``data`` is the JSON that came. The verdict: ``app`` answers the action,
-    within ``timeout`` seconds; ``found`` is its way through the host's routers, at whose end a guard answers it with ``refusal``
-    if there is one, or hands it to the route if its data meets ``schema``. ``host`` is its ``Host`` field; ``refused`` says that
-    a guard has answered it. Of its result: ``is_json`` where the body is known to stand in the answer as it is.
     """
 
     index: int
@@ -99,36 +77,10 @@ class Action:
     limit: str | None = None
     runs: bool = True
     result: Result | None = None
-    scope: Scope | None = None
-    raw_path: bytes = b""
-    query_string: bytes = b""
-    body: bytes | None = None
-    data: bytes = b""
-    app: ASGIApp | None = None
-    timeout: float | None = None
-    found: Found | None = None
-    refusal: InvalidAction | None = None
-    schema: Node | None = None
-    host: bytes | None = None
-    refused: bool = False
-    is_json: bool = False
     on_end: Callable[[Action], None] | None = None
     charged_by: tuple[object, ...] = ()
-    batch_context: Context | None = None
-
-    @property
-    def place(self) -> str:
-        """Where its data stands in the batch."""
-        return f"data.actions[{self.index}].data"
-
     below: bool = False
-
-    def refuse(self, error: BatchError, help: str | None) -> None:
-        """Give the action its result before anything runs."""
-        self.result = Result.of_error(error, help)
-        self.runs = False
-        self.app = None
-        self.scope = None
+    batch_context: Context | None = None
 
 
 class Batch(Struct, eq=False):
@@ -158,14 +110,6 @@ class Batch(Struct, eq=False):
     def cost(self) -> int:
         """What the batch costs in requests: the sum over all actions, refused ones included (contract section 3)."""
         return sum(action.cost for action in self.actions)
-
-
-def action_of(scope: Scope, receive: Receive | None = None, send: Send | None = None) -> Action | None:
-    """The action that a request is, also where a middleware has built its scope anew; None for a request of its own."""
-    action: Action | None = scope.get(ACTION_KEY)
-    if action is None and (running := RUNNING.get()) is not None and running.carries(scope, receive, send):
-        return running.action
-    return action
 
 
 def current_action(scope: Mapping[str, Any]) -> Action | None:

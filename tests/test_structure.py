@@ -30,6 +30,7 @@ ROOMS = [
     ["_protocol"],
     ["_schemas"],
     ["settings"],
+    ["_record"],
     ["model"],
     ["errors"],
     ["_arguments"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from batchkit.model import Action, Result
+from batchkit._record import Record
+from batchkit.model import Result
 
 __all__ = ["cookies_of", "sets_cookies"]
 
@@ -19,7 +20,7 @@ def sets_cookies(result: Result) -> bool:
     return any(name == b"set-cookie" for name, _ in result.raw_headers)
 
 
-def cookies_of(actions: Iterable[Action]) -> list[tuple[bytes, bytes]]:
+def cookies_of(actions: Iterable[Record]) -> list[tuple[bytes, bytes]]:
     """The ``Set-Cookie`` fields of the results of these actions, in order, as they go to the header of the batch's answer.
 
     A browser would take the URL of the batch for that of a cookie without a ``Path``: it gets the one that it has alone. Of

@@ -10,8 +10,8 @@ from msgspec import Meta, Struct
 
 from batchkit._protocol.paths import LONGEST, ORDINARY, parse_path, parse_query
 from batchkit._protocol.schema import MOST_NAMES
+from batchkit._record import Record
 from batchkit.errors import InvalidAction
-from batchkit.model import Action
 
 __all__ = ["DIALECTS", "Asana", "Dialect", "Options", "Plain"]
 
@@ -41,7 +41,7 @@ class Options(Struct):
 class Dialect:
     """What both dialects share; the differences are its four methods."""
 
-    def apply(self, action: Action, relative_path: str, options: Options | None) -> None:
+    def apply(self, action: Record, relative_path: str, options: Options | None) -> None:
         """Give ``action`` the request that it stands for; its method and data are already there. Raises InvalidAction."""
         if len(relative_path) <= LONGEST and ORDINARY(relative_path):
             action.path, query_string = relative_path, b""
@@ -56,7 +56,7 @@ class Dialect:
             query_string = _joined(query_string, self.options(options), "options")
         action.query_string = query_string
 
-    def _apply_path(self, action: Action, relative_path: str) -> bytes:
+    def _apply_path(self, action: Record, relative_path: str) -> bytes:
         try:
             if len(relative_path) > LONGEST:
                 raise InvalidAction(f"Must be 1 to {LONGEST:,} characters long")

@@ -16,9 +16,10 @@ from batchkit._protocol.content import on_one_line, render
 from batchkit._protocol.cookies import cookies_of
 from batchkit._protocol.dialects import DIALECTS, Dialect, Options
 from batchkit._protocol.headers import NEVER_SHOWN
+from batchkit._record import Record
 from batchkit._schemas.compiler import compile_schema
 from batchkit.errors import EmptyBatch, InvalidAction, InvalidBatch, InvalidJson, TooManyActions
-from batchkit.model import METHODS, Action
+from batchkit.model import METHODS
 from batchkit.settings import Settings
 
 __all__ = ["decode", "encode", "encode_line"]
@@ -87,7 +88,7 @@ _BATCH_SCHEMA = compile_schema(schema.BATCH)
 _ACTION_SCHEMA = compile_schema(schema.ACTION)
 
 
-def decode(body: bytes, settings: Settings) -> tuple[Action, ...]:
+def decode(body: bytes, settings: Settings) -> tuple[Record, ...]:
     """The actions that ``body`` holds, in order; a malformed one already has its 400 result.
 
     Raises InvalidBatch where the envelope is wrong, or holds no action or more than ``max_actions``.
@@ -110,7 +111,7 @@ def decode(body: bytes, settings: Settings) -> tuple[Action, ...]:
     dialect = DIALECTS[settings.dialect]
     actions = []
     for index, item in enumerate(items):
-        action = Action(index)
+        action = Record(index)
         try:
             _decode_action(action, _fields(item) if isinstance(item, Raw) else item, dialect)
         except msgspec.ValidationError:
@@ -172,7 +173,7 @@ def _outline(raw: Raw, rules: dict[str, Any]) -> Any:
     return {b"{": {}, b"[": [], b'"': "", b"t": True, b"f": False, b"n": None}.get(start, 0)
 
 
-def _decode_action(action: Action, fields: _Action, dialect: Dialect) -> None:
+def _decode_action(action: Record, fields: _Action, dialect: Dialect) -> None:
     """Raises InvalidAction, its messages without their place, or ValidationError for what the schema can explain."""
     method = _SPELLINGS.get(fields.method) or _SPELLINGS.get(fields.method.lower() if fields.method.isascii() else "")
     if method is None:
@@ -211,9 +212,9 @@ def _start_of(status_code: int) -> bytes:
     return _RESULT % (status_code, b"{}")
 
 
-def encode(actions: Sequence[Action], settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+def encode(actions: Sequence[Record], settings: Settings) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body of the batch's answer, and the ``Set-Cookie`` fields that its header has. Each action has its result."""
-    with_cookies: list[Action] = []
+    with_cookies: list[Record] = []
     # Joined once: a body that is JSON is never copied but into the whole.
     parts = [b'{"data":[']
     for action in actions:
@@ -223,13 +224,13 @@ def encode(actions: Sequence[Action], settings: Settings) -> tuple[bytes, list[t
     return b"".join(parts), cookies_of(with_cookies)
 
 
-def encode_line(action: Action, settings: Settings) -> bytes:
+def encode_line(action: Record, settings: Settings) -> bytes:
     """The line of an action that has its result, line feed included; its ``Set-Cookie`` fields are another matter."""
     start, body, end = _parts(action, settings.shown, [])
     return b'{"index":%d,%b%b%b\n' % (action.index, start[1:], on_one_line(body), end)
 
 
-def _parts(action: Action, shown: Set[bytes] | None, with_cookies: list[Action]) -> tuple[bytes, bytes, bytes]:
+def _parts(action: Record, shown: Set[bytes] | None, with_cookies: list[Record]) -> tuple[bytes, bytes, bytes]:
     """The JSON of a result: what stands before its body, the body, and what follows it. One with cookies joins those."""
     result = action.result
     assert result is not None

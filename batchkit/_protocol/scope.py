@@ -15,7 +15,8 @@ from starlette.types import Scope
 
 from batchkit._protocol.headers import WITHHELD_PREFIXES, less_lines
 from batchkit._protocol.paths import parent
-from batchkit.model import ACTION_KEY, Action
+from batchkit._record import Record
+from batchkit.model import ACTION_KEY
 
 __all__ = ["OWN_KEYS", "SCOPE_KEYS", "Frame", "frame"]
 
@@ -42,7 +43,7 @@ class Frame(Struct, frozen=True, eq=False):
     host: bytes | None
     extensions: dict[str, Any]
 
-    def place(self, action: Action) -> Scope:
+    def place(self, action: Record) -> Scope:
         """Put ``action`` below the base path, and give it the scope of its request. Only values of the server are shared."""
         action.path = path = self.base_path + action.path
         action.raw_path = raw_path = self.raw_base_path + action.raw_path

@@ -12,10 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit._protocol.headers import host_header
 from batchkit._protocol.schema import judge
+from batchkit._record import RUNNING, Record, record_of
 from batchkit._routing.find import Found
 from batchkit._routing.matching import FULL, NONE, route_path
 from batchkit.errors import InvalidAction, NotBatchable, SchemaViolation
-from batchkit.model import ACTION_KEY, RUNNING, Action, action_of
+from batchkit.model import ACTION_KEY
 
 __all__ = ["Guard", "Guards"]
 
@@ -38,7 +39,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.endpoint.live(self, scope, receive, send)
             return
-        action = scope.get(ACTION_KEY) or action_of(scope, receive, send)
+        action = scope.get(ACTION_KEY) or record_of(scope, receive, send)
         # An app in the host may have a batch endpoint, and guards, of its own.
         if action is None or (action.found is not None and action.found.table.guards is not self.endpoint):
             await self.app(scope, receive, send)
@@ -77,7 +78,7 @@ class Guard:
         # FastAPI alone finds its way into a router that it includes, and Starlette's redirects are its own.
         return self.app(scope, receive, send)
 
-    def _found(self, action: Action, scope: Scope) -> Found | None:
+    def _found(self, action: Record, scope: Scope) -> Found | None:
         """Where an action that is still what it was goes from here, None if it is another now."""
         if (
             scope.get(ACTION_KEY) is not action
@@ -93,7 +94,7 @@ class Guard:
             found = found.above
         return found
 
-    def _judge(self, action: Action, found: Found, scope: Scope) -> str | InvalidAction | None:
+    def _judge(self, action: Record, found: Found, scope: Scope) -> str | InvalidAction | None:
         """The verdict where the resolution ended; why an action can go no further, elsewhere; None where it can."""
         if found.asked and any(entry.match(scope, route_path(scope))[0] is not NONE for entry in found.asked):
             return _CHANGED
@@ -117,7 +118,7 @@ class Guard:
         # The router routes it again, by the same routes.
         return None if found.version == found.table.version and found.table.is_current() else _OTHER_ROUTES
 
-    async def _answer(self, action: Action, error: str | InvalidAction, send: Send) -> None:
+    async def _answer(self, action: Record, error: str | InvalidAction, send: Send) -> None:
         if not isinstance(error, InvalidAction):
             error = NotBatchable(f"data.actions[{action.index}]: This action cannot be used in a batch request: {error}")
         action.refused = True

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from batchkit._protocol.scope import Frame
+from batchkit._record import Record
 from batchkit._routing.find import Found, find
 from batchkit._routing.guard import Guards
 from batchkit._routing.matching import FULL
 from batchkit._routing.standard import has_low_priority_routes
 from batchkit._routing.table import Table
 from batchkit.errors import InvalidAction, NotBatchable
-from batchkit.model import Action, Batch
 from batchkit.settings import Settings
 
 __all__ = ["Resolver"]
@@ -45,13 +45,13 @@ class Resolver:
         self.told: set[str] = set()
         self.table = Table(router, settings, guards=guards)
 
-    def resolve(self, batch: Batch, frame: Frame) -> None:
+    def resolve(self, actions: Sequence[Record], frame: Frame) -> None:
         """Find the way of each action through the host's routers, its mark's figures, and the verdict at its end."""
         if not self.announced:
             # Mounted by hand or in another app, or on a server that sends no lifespan.
             self.announce(self, frame.base_path.removeprefix(frame.scope["root_path"]))
         self.table.refresh()
-        for action in batch.actions:
+        for action in actions:
             if action.result is None:
                 scope = frame.place(action)
                 action.found = found = find(self.table, scope)
@@ -66,7 +66,7 @@ class Resolver:
                     # Where no guard can stand, what is not on the host's list does not enter.
                     action.refuse(action.refusal or self._refused(action, "its route cannot be told"), self.settings.help)
 
-    def _verdict(self, action: Action, found: Found) -> InvalidAction | None:
+    def _verdict(self, action: Record, found: Found) -> InvalidAction | None:
         entry, router = found.entry, found.table.router
         if entry is None:
             if self.table.unreadable is not None:
@@ -94,6 +94,6 @@ class Resolver:
         action.cost, action.limit, action.timeout, action.schema = mark.cost, mark.limit, mark.timeout, mark.schema
         return None
 
-    def _refused(self, action: Action, reason: str) -> InvalidAction:
+    def _refused(self, action: Record, reason: str) -> InvalidAction:
         logger.debug("data.actions[%d]: %s %s cannot run in a batch: %s", action.index, action.method, action.route, reason)
         return NotBatchable(f"data.actions[{action.index}]: This action cannot be used in a batch request")

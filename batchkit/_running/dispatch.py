@@ -7,7 +7,7 @@ import logging
 import sys
 from asyncio import Task
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import cache
 from time import perf_counter
@@ -19,10 +19,11 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchkit._record import Record
 from batchkit._running.charging import check_not_awaited
 from batchkit._running.exchange import Exchange
 from batchkit.errors import ActionNotStarted, ActionTimedOut
-from batchkit.model import ACTION_KEY, Action, Batch
+from batchkit.model import ACTION_KEY, Batch
 from batchkit.settings import Settings
 
 logger = logging.getLogger("batchkit")
@@ -51,13 +52,15 @@ class Dispatch:
     def __init__(
         self,
         batch: Batch,
+        actions: Sequence[Record],
         app: ASGIApp | None,
         receive: Receive,
         settings: Settings,
         context: Context,
-        tell: Callable[[Action], None] | None = None,
+        tell: Callable[[Record], None] | None = None,
     ) -> None:
         self.batch = batch
+        self.actions = actions
         self.limit = settings.max_result_size
         self.help = settings.help
         self.default_timeout = settings.action_timeout
@@ -71,7 +74,7 @@ class Dispatch:
         self._gone: Event | None = None
         self.on_asyncio = _on_asyncio()
         kind = _kind_of_scope(self.on_asyncio)
-        self.exchanges = [Exchange(action, app or action.app, self, kind()) for action in batch.actions if action.app is not None]
+        self.exchanges = [Exchange(action, app or action.app, self, kind()) for action in actions if action.app is not None]
         self.pending = len(self.exchanges)
         self._most = settings.max_concurrency or self.pending
         self._waiting = deque(self.exchanges)
@@ -90,7 +93,7 @@ class Dispatch:
         for exchange in self.exchanges:
             exchange.action.batch_context = self._posted
         if self._tell is not None:
-            for action in self.batch.actions:
+            for action in self.actions:
                 if action.app is None:
                     self._tell(action)
         self._begin()
@@ -118,7 +121,7 @@ class Dispatch:
             # Exchanges and their batch refer to each other: freed here, not left to the garbage collector.
             self.exchanges.clear()
 
-    def completed(self, action: Action) -> None:
+    def completed(self, action: Record) -> None:
         """``action`` has got its result."""
         if self._tell is not None:
             self._tell(action)
@@ -160,7 +163,7 @@ class Dispatch:
     def log(self) -> None:
         """One line for the batch: what a handler does not show. No paths, no bodies: those are the access log's affair."""
         if logger.isEnabledFor(logging.INFO):
-            statuses = [action.result.status_code for action in self.batch.actions if action.result is not None]
+            statuses = [action.result.status_code for action in self.actions if action.result is not None]
             duration = perf_counter() - self._started
             logger.info(
                 "Batch %s: %d actions, %s, %.3f s",
@@ -177,7 +180,7 @@ class Dispatch:
         In milliseconds, ``start`` from the start of the batch; of an action that did not run, its name alone. Nothing that a
         client or a handler wrote stands in it.
         """
-        metrics = [f"a{action.index}" for action in self.batch.actions]
+        metrics = [f"a{action.index}" for action in self.actions]
         for exchange in self.exchanges:
             action = exchange.action
             if exchange.started and action.result is not None:

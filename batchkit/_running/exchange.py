@@ -16,8 +16,9 @@ from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit._protocol.content import MOST_ESCAPED, check_size, undo_coding
+from batchkit._record import RUNNING, Record
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
-from batchkit.model import RUNNING, Action, Result
+from batchkit.model import Result
 
 __all__ = ["Exchange"]
 
@@ -42,7 +43,7 @@ class Conversation(Protocol):
     help: str | None
     on_asyncio: bool
 
-    def completed(self, action: Action) -> None:
+    def completed(self, action: Record) -> None:
         """``action`` has got its result."""
 
     def ended(self, exchange: Exchange) -> None:
@@ -59,7 +60,7 @@ class Exchange:
     ``work`` is the cancel scope around its work, ``task`` the asyncio task that does it; the rest is the answer so far.
     """
 
-    action: Action
+    action: Record
     app: ASGIApp
     around: Conversation
     work: CancelScope

@@ -13,8 +13,9 @@ from starlette.types import Send
 
 from batchkit._protocol.cookies import cookies_of, sets_cookies
 from batchkit._protocol.request import encode_line
+from batchkit._record import Record
 from batchkit._running.reading import ClientGone
-from batchkit.model import Action, Batch
+from batchkit.model import Batch
 from batchkit.settings import Settings
 
 __all__ = ["Lines"]
@@ -38,7 +39,7 @@ class Lines:
         self.settings = settings
         self._send = send
         self._tasks = create_task_group()
-        self._waiting: deque[Action] = deque()
+        self._waiting: deque[Record] = deque()
         self._news = Event()
         self._begun = self._over = False
         self._failure: Exception | None = None
@@ -60,7 +61,7 @@ class Lines:
             raise self._failure
         return None
 
-    def __call__(self, action: Action) -> None:
+    def __call__(self, action: Record) -> None:
         """Take the result of ``action``, to be sent after those before it."""
         assert action.result is not None
         if self._begun and sets_cookies(action.result):

@@ -8,9 +8,9 @@ from starlette.types import Receive, Scope
 
 from batchkit._protocol.content import is_json_type, media_type
 from batchkit._protocol.headers import fields
+from batchkit._record import record_of
 from batchkit._running.uploading import Uploading
 from batchkit.errors import BatchTooLarge, MethodNotAllowed, NestedBatch, UnsupportedMediaType
-from batchkit.model import action_of
 from batchkit.settings import Settings
 
 __all__ = ["ClientGone", "read"]
@@ -25,7 +25,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings, upload: Uploa
 
     Raises InvalidBatch in one of its kinds, ClientGone, or what ``upload`` raises.
     """
-    if action_of(scope) is not None:
+    if record_of(scope) is not None:
         raise NestedBatch("A batch request cannot be used in a batch request")
     if scope["method"] != "POST":
         raise MethodNotAllowed(console=settings.console, client_js=settings.client_js)

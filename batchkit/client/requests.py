@@ -15,10 +15,10 @@ from batchkit._protocol.dialects import BODYLESS, DIALECTS
 from batchkit._protocol.dialects import Options as ActionOptions
 from batchkit._protocol.headers import is_withheld
 from batchkit._protocol.paths import LONGEST
+from batchkit._record import Record
 from batchkit.client.server import Server
 from batchkit.errors import InvalidAction
 from batchkit.model import METHODS
-from batchkit.model import Action as ServerAction
 
 __all__ = ["ENVELOPE", "Action", "action_of"]
 
@@ -115,12 +115,12 @@ def _json(method: str, path: str, query: str, content: bytes, dialect: str) -> b
         entry.data = Raw(inner)
     # What the server will make of it, by the server's own means.
     options = None if entry.options is UNSET else msgspec.convert(entry.options, ActionOptions)
-    action = ServerAction(0, method, data=b"" if entry.data is UNSET else _encode(entry.data))
+    record = Record(0, method, data=b"" if entry.data is UNSET else _encode(entry.data))
     try:
-        DIALECTS[dialect].apply(action, entry.relative_path, options)
+        DIALECTS[dialect].apply(record, entry.relative_path, options)
     except InvalidAction:
         return None
-    same = (path.encode(), query.encode(), content or None) == (action.raw_path, action.query_string, action.body)
+    same = (path.encode(), query.encode(), content or None) == (record.raw_path, record.query_string, record.body)
     return _encode(entry) if same else None
 
 

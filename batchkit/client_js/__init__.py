@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from batchkit._protocol.headers import fields
-from batchkit.model import action_of
+from batchkit._record import record_of
 
 __all__ = ["asks_for_client", "client", "client_version", "wire_part"]
 
@@ -27,7 +27,7 @@ def client_version() -> str:
 
 def asks_for_client(scope: Scope) -> bool:
     """Whether this is a GET or HEAD of the module, and no action of a batch."""
-    return scope["method"] in ("GET", "HEAD") and scope["query_string"].partition(b"=")[0] == _QUERY and action_of(scope) is None
+    return scope["method"] in ("GET", "HEAD") and scope["query_string"].partition(b"=")[0] == _QUERY and record_of(scope) is None
 
 
 def client(scope: Scope) -> Response:

@@ -18,8 +18,8 @@ from starlette.types import Scope
 
 from batchkit._protocol.headers import accepts
 from batchkit._protocol.scope import Frame
+from batchkit._record import record_of
 from batchkit.client_js import wire_part
-from batchkit.model import action_of
 from batchkit.settings import Settings
 
 __all__ = ["asks_for_page", "page"]
@@ -37,7 +37,7 @@ def asks_for_page(scope: Scope) -> bool:
     Any other client, one that takes ``*/*`` included, has mistaken the method, and is told so by a 405 (contract section 1).
     An action of a batch is none of these.
     """
-    if scope["method"] not in ("GET", "HEAD") or action_of(scope) is not None:
+    if scope["method"] not in ("GET", "HEAD") or record_of(scope) is not None:
         return False
     return accepts(scope, b"text/html") > accepts(scope, b"application/json")
 

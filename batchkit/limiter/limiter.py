@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from batchkit._checks.keywords import nearest, suggesting
+from batchkit._record import Record
 from batchkit._routing.table import Entry
 from batchkit._routing.templates import unmet
 from batchkit.limiter.decision import Admission, Upload
@@ -239,10 +240,11 @@ def _seen(batch: Batch, action: Action) -> Scope:
     """The scope that a key function of the host's is shown for an action: its own, and behind it what the middleware found out
     about the batch (``user``, ``state``), which comes from the same header fields.
     """
-    if action.scope is None:
+    scope = action.scope if isinstance(action, Record) else None
+    if scope is None:
         return batch.scope
-    state = {**batch.scope.get("state", {}), **action.scope["state"]}
-    seen = {**batch.scope, **action.scope, "state": state}
+    state = {**batch.scope.get("state", {}), **scope["state"]}
+    seen = {**batch.scope, **scope, "state": state}
     for name in ("path_params", "endpoint", "route"):
         seen.pop(name, None)
     return seen

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from batchkit._arguments import check_choice, check_seconds
 from batchkit._checks.keywords import suggesting
 from batchkit._checks.settings import LIMITER_ERRORS
+from batchkit._record import record_of
 from batchkit._routing.standard import departure
 from batchkit._routing.table import Entry, Table, routed
 from batchkit._running.charging import Charged
@@ -21,7 +22,6 @@ from batchkit.errors import BatchError
 from batchkit.limiter.decision import Admission
 from batchkit.limiter.ends import End, ends
 from batchkit.limiter.limiter import EARLY, Limiter
-from batchkit.model import action_of
 from batchkit.settings import Settings
 
 __all__ = ["LimitMiddleware"]
@@ -152,7 +152,7 @@ class LimitMiddleware:
         return any(endpoint is each for each in self.limiter.endpoints)
 
     def _is_charged(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        action = action_of(scope, receive, send)
+        action = record_of(scope, receive, send)
         # What goes on after its action has ended was not charged with it.
         return action is not None and action.scope is not None and any(each is self.limiter for each in action.charged_by)
 

@@ -14,7 +14,8 @@ from batchkit._checks.settings import checked
 from batchkit._protocol.content import undo_coding
 from batchkit._protocol.paths import parent
 from batchkit._protocol.request import decode, encode
-from batchkit.model import Action, Result
+from batchkit._record import Record
+from batchkit.model import Result
 from batchkit.settings import Settings
 from batchkit.testing.asgi import Answer
 from batchkit.testing.batches import ActionResult, ask_batch, check_actions, check_path, envelope
@@ -102,7 +103,7 @@ def assert_same_as_alone(
     return converse(client, compare)
 
 
-async def _ask_alone(ask: Ask, base_path: str, headers: Mapping[str, str], action: Action) -> Answer:
+async def _ask_alone(ask: Ask, base_path: str, headers: Mapping[str, str], action: Record) -> Answer:
     query = f"?{action.query_string.decode()}" if action.query_string else ""
     return await ask(action.method, base_path + action.raw_path.decode() + query, headers, action.body)
 
@@ -113,7 +114,7 @@ def _as_result(answer: Answer, settings: Settings) -> ActionResult:
     headers, body = answer.headers, answer.body
     if plain is not None:
         headers, body = [header for header in headers if header[0] != b"content-encoding"], plain
-    content, _ = encode([Action(0, result=Result(answer.status, headers, body))], settings)
+    content, _ = encode([Record(0, result=Result(answer.status, headers, body))], settings)
     return ActionResult.read(json.loads(content)["data"][0])
 
 
