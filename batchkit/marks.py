@@ -22,7 +22,6 @@ from batchkit.hooks import check_app
 from batchkit.keywords import suggesting
 from batchkit.standard import answers_405
 from batchkit.validation import Node
-from batchkit.vocabulary import misspelled
 
 __all__ = [
     "BATCHABLE",
@@ -136,8 +135,6 @@ def batchable(
     kinds: Any = schema.get("type", "object") if isinstance(schema, Mapping) else "object" if schema or schema is None else ()
     if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
         raise ValueError(f"batchable(schema={schema!r}): no action can meet it: its data is always an object")
-    for sentence in misspelled(schema):
-        logger.warning("batchable(schema=…): %s", sentence)
     mark = Mark(cost=cost, schema=compiled, timeout=timeout, limit=limit)
     if endpoint is _NOTHING:
         return lambda decorated: _attach(decorated, BATCHABLE, mark)
