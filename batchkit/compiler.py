@@ -1,4 +1,4 @@
-"""JSON Schema → the nodes that ``validation`` judges by; what has no meaning or no bound is refused."""
+"""JSON Schema → the nodes that ``validation`` judges by; what has no meaning is refused."""
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ __all__ = ["DRAFT", "compile_schema"]
 
 DRAFT: str = Draft202012Validator.META_SCHEMA["$id"]
 
-# Keywords at which a schema stands, an array of schemas, or an object of them.
-_SCHEMA = {"not", "if", "then", "else", "items", "contains", "propertyNames", "additionalProperties"} | {
-    "unevaluatedItems",
-    "unevaluatedProperties",
-}
+# Keywords of which a schema that everything meets demands nothing, of however many values.
+_OF_THE_REST = {"items", "additionalProperties", "unevaluatedItems", "unevaluatedProperties"}
+# Those at which a schema stands, an array of schemas, or an object of them.
+_SCHEMA = _OF_THE_REST | {"not", "if", "then", "else", "contains", "propertyNames"}
 _SCHEMAS = {"allOf", "anyOf", "oneOf", "prefixItems"}
 _NAMED_SCHEMAS = {"properties", "dependentSchemas"}
 # Those whose schemas judge the very value that the whole one judges.
 _IN_PLACE = {"$ref", "$dynamicRef", "not", "if", "then", "else", "allOf", "anyOf", "oneOf", "dependentSchemas"}
-# Those of which a schema that everything meets demands nothing, of however many values.
-_OF_THE_REST = {"items", "additionalProperties", "unevaluatedItems", "unevaluatedProperties"}
 # To regex a brace may also begin how much a text may differ; to JSON Schema it is itself where it begins no count.
 _BRACE = re.compile(r"(\\.)|\{(?!\d*,?\d*\})", re.DOTALL)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Container, Iterable
-from fractions import Fraction
 from itertools import count, islice, repeat
 from types import NoneType
 from typing import Any
+
+from jsonschema import Draft202012Validator
 
 from batchkit.validation import NAMES, Demand, Demands, Judgement, Node
 
@@ -16,6 +16,8 @@ __all__ = ["ALL", "KEYWORDS", "REFUSED", "TYPES", "key"]
 
 # Bits of a number that are divided in a step.
 BITS = 128
+# jsonschema's keywords ask a validator for the types of values.
+_ANY = Draft202012Validator({})
 
 TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -55,19 +57,17 @@ def _is_unique(judgement: Judgement, rule: bool, value: list[Any], node: Node) -
 
 def _contains(judgement: Judgement, rule: Node, value: list[Any], node: Node) -> bool:
     found = sum(judgement.meets(item, rule) for item in value)
-    return bool(node.rules.get("minContains", 1) <= found <= node.rules.get("maxContains", math.inf))
+    return bool(node.rules.get("minContains", 1) <= found <= node.rules.get("maxContains", found))
 
 
 def _is_multiple(judgement: Judgement, rule: float, value: float, node: Node) -> bool:
     if isinstance(value, int):
         judgement.spend(value.bit_length() // BITS)
-    if isinstance(rule, int):
-        return not value % rule
     try:
-        quotient = value / rule
-        return int(quotient) == quotient
+        return not any(Draft202012Validator.VALIDATORS["multipleOf"](_ANY, rule, value, {}))
     except OverflowError:
-        return abs(value) != math.inf and (Fraction(value) / Fraction(rule)).denominator == 1
+        # It is beyond the floats, where nobody can tell.
+        return False
 
 
 def _pattern_properties(judgement: Judgement, rule: Any, value: dict[str, Any], node: Node) -> Iterable[Demand]:

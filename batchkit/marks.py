@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -36,8 +35,6 @@ __all__ = [
     "own_mark",
     "read_mark",
 ]
-
-logger = logging.getLogger("batchkit")
 
 T = TypeVar("T")
 

@@ -89,19 +89,10 @@ class Judgement:
         """Whether ``value`` meets ``node``. Raises TooComplex."""
         # What is known is not judged again, or the branches of a recursive union would take twice as long with each level.
         key = (id(value), id(node))
-        if key in self._met:
-            self.spend(1)
-            return self._met[key]
-        cost, checks = node.checks[type(value)]
-        self.spend(cost)
-        met = True
-        for _, rule, demands in checks:
-            demanded = demands(self, rule, value, node)
-            met = demanded if isinstance(demanded, bool) else all(self.meets(inner, below) for _, inner, below in demanded)
-            if not met:
-                break
-        self._met[key] = met
-        return met
+        self.spend(1)
+        if key not in self._met:
+            self._met[key] = next(self.violations(value, node), None) is None
+        return self._met[key]
 
     def finds(self, pattern: regex.Pattern[str], text: str) -> bool:
         """Whether ``pattern`` is found in ``text``. Raises TooComplex.

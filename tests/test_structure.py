@@ -54,9 +54,9 @@ LAYERS = [
     ["settings"],
     ["allow", "configuration", "dialect", "frame", "rules"],
     ["content", "cookies", "fields", "marks", "matching", "path"],
-    ["compiler", "hooks", "keywords", "model", "schema", "standard", "vocabulary"],
+    ["compiler", "hooks", "keywords", "model", "schema", "standard"],
     ["demands"],
-    ["errors", "installation", "patterns", "validation"],
+    ["errors", "installation", "validation"],
 ]
 
 
