@@ -103,10 +103,8 @@ class Judgement:
         self.spend(SEARCH)
         began = thread_time()
         try:
-            found = pattern.search(text, timeout=self._seconds) is not None
+            found = pattern.search(text, timeout=max(self._seconds, 0)) is not None
         except TimeoutError:
             raise TooComplex from None
         self._seconds -= thread_time() - began
-        if self._seconds <= 0:
-            raise TooComplex
         return found

@@ -124,5 +124,5 @@ def test_an_ordinary_text_is_soon_searched(pattern: str, text: str) -> None:
     assert faults({"pattern": pattern}, text) == []
 
 
-def test_a_thousand_ordinary_texts_are_soon_searched() -> None:
-    assert faults({"items": {"pattern": r"^[^@\s]+@[^@\s]+\.[^@\s]+$"}}, ["ann@example.com"] * 1000) == []
+def test_five_hundred_ordinary_texts_are_soon_searched() -> None:
+    assert faults({"items": {"pattern": r"^[^@\s]+@[^@\s]+\.[^@\s]+$"}}, ["ann@example.com"] * 500) == []
