@@ -47,12 +47,7 @@ def key(value: Any, spend: Callable[[int], None]) -> Any:
 
 
 def _is_unique(judgement: Judgement, rule: bool, value: list[Any], node: Node) -> bool:
-    seen: set[Any] = set()
-    for item in value if rule else ():
-        if (each := key(item, judgement.spend)) in seen:
-            return False
-        seen.add(each)
-    return True
+    return not rule or len({key(item, judgement.spend) for item in value}) == len(value)
 
 
 def _contains(judgement: Judgement, rule: Node, value: list[Any], node: Node) -> bool:
