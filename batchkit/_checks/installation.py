@@ -9,7 +9,7 @@ __all__: list[str] = []
 if sys.version_info < (3, 11):  # noqa: UP036  a copy of the sources comes without pip's own check
     raise ImportError(f"batchkit needs Python 3.11 or later, and this is {sys.version.split()[0]}")
 
-for library in ("starlette", "anyio", "msgspec", "referencing", "jsonschema_specifications", "jsonschema"):
+for library in ("starlette", "anyio", "msgspec", "referencing", "jsonschema_specifications", "jsonschema", "regex"):
     try:
         import_module(library)
     except ModuleNotFoundError as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from batchkit._schemas.demands import TYPES
 from batchkit._schemas.validation import Judgement, Node, Path, TooComplex, Violation
 
 __all__ = ["ACTION", "BATCH", "explain", "judge", "outline"]
@@ -149,7 +150,8 @@ def _words(violation: Violation, at: str) -> Iterator[str]:
             yield f"{at}: Unrecognized key; the allowed keys are: {allowed}"
         case "type":
             expected = " or ".join([rule] if isinstance(rule, str) else [name for name in rule if name != "null"])
-            yield f"{_at(at)}: Expected {expected}, got {_type_name(violation.value)}"
+            found = next(name for name, kinds in TYPES.items() if type(violation.value) in kinds)
+            yield f"{_at(at)}: Expected {expected}, got {found}"
         case "minLength" | "minItems" | "minProperties":
             yield f"{_at(at)}: Must not be shorter than {rule}"
         case "maxLength" | "maxItems" | "maxProperties":
@@ -168,21 +170,3 @@ def _at(at: str) -> str:
 
 def _below(at: str, name: str) -> str:
     return f"{at}.{name[:LONGEST_NAME]}" if at else name[:LONGEST_NAME]
-
-
-def _type_name(instance: object) -> str:
-    match instance:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case _:
-            return "object"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit._arguments import check_app
 from batchkit._checks.keywords import suggesting
-from batchkit._checks.vocabulary import misspelled
 from batchkit._routing.standard import answers_405
 from batchkit._schemas.compiler import compile_schema
 from batchkit._schemas.validation import Node
@@ -37,8 +35,6 @@ __all__ = [
     "own_mark",
     "read_mark",
 ]
-
-logger = logging.getLogger("batchkit")
 
 T = TypeVar("T")
 
@@ -136,8 +132,6 @@ def batchable(
     kinds: Any = schema.get("type", "object") if isinstance(schema, Mapping) else "object" if schema or schema is None else ()
     if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
         raise ValueError(f"batchable(schema={schema!r}): no action can meet it: its data is always an object")
-    for sentence in misspelled(schema):
-        logger.warning("batchable(schema=…): %s", sentence)
     mark = Mark(cost=cost, schema=compiled, timeout=timeout, limit=limit)
     if endpoint is _NOTHING:
         return lambda decorated: _attach(decorated, BATCHABLE, mark)

@@ -1,41 +1,42 @@
-"""JSON Schema → the nodes that ``validation`` judges by; what has no meaning or no bound is refused."""
+"""JSON Schema → the nodes that ``validation`` judges by; what has no meaning is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+import regex
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from batchkit._schemas.demands import ALL, KEYWORDS, TYPES, Constants, never
-from batchkit._schemas.patterns import Pattern, Unbounded
-from batchkit._schemas.validation import NAMES, Check, Node
+from batchkit._schemas.demands import ALL, KEYWORDS, REFUSED, TYPES, key
+from batchkit._schemas.validation import NAMES, Demands, Node
 
 __all__ = ["DRAFT", "compile_schema"]
 
 DRAFT: str = Draft202012Validator.META_SCHEMA["$id"]
 
-# Keywords at which a schema stands, an array of schemas, or an object of them.
-_SCHEMA = {"not", "if", "then", "else", "items", "contains", "propertyNames", "additionalProperties", "contentSchema"} | {
-    "unevaluatedItems",
-    "unevaluatedProperties",
-}
-_SCHEMAS = {"allOf", "anyOf", "oneOf", "prefixItems"}
-_NAMED_SCHEMAS = {"properties", "dependentSchemas", "$defs", "definitions"}
-# Those of which a schema that everything meets demands nothing, of however many values.
+# Keywords of which a schema that everything meets demands nothing, of however many values.
 _OF_THE_REST = {"items", "additionalProperties", "unevaluatedItems", "unevaluatedProperties"}
+# Those at which a schema stands, an array of schemas, or an object of them.
+_SCHEMA = _OF_THE_REST | {"not", "if", "then", "else", "contains", "propertyNames"}
+_SCHEMAS = {"allOf", "anyOf", "oneOf", "prefixItems"}
+_NAMED_SCHEMAS = {"properties", "dependentSchemas"}
+# Those whose schemas judge the very value that the whole one judges.
+_IN_PLACE = {"$ref", "$dynamicRef", "not", "if", "then", "else", "allOf", "anyOf", "oneOf", "dependentSchemas"}
+# To regex a brace may also begin how much a text may differ; to JSON Schema it is itself where it begins no count.
+_BRACE = re.compile(r"(\\.)|\{(?!\d*,?\d*\})", re.DOTALL)
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Node:
     """``schema`` (JSON Schema 2020-12), ready to judge.
 
-    Raises jsonschema's SchemaError where it is none, refers to what is not in it, which is not fetched, or to itself for ever,
-    or has a pattern that nothing bounds.
+    Raises jsonschema's SchemaError where it is none, or refers to what is not in it, which is not fetched, or to itself for ever.
     """
     if isinstance(schema, Mapping):
         schema = dict(schema)
@@ -58,7 +59,6 @@ class _Compiler:
     def __init__(self) -> None:
         self._nodes: dict[tuple[int, tuple[str, ...]], Node] = {}
         self._unfilled: list[tuple[Node, Any]] = []
-        self._patterns: dict[str, Pattern] = {}
 
     def node(self, schema: Any, resolver: Any) -> Node:
         # Of the resources on the way here the outermost one that has an anchor gives it its meaning: each counts once.
@@ -71,14 +71,17 @@ class _Compiler:
 
     def fill(self) -> None:
         """Give all nodes, those among them that they lead to, their rules and checks. Raises SchemaError."""
+        in_place: TopologicalSorter[Node] = TopologicalSorter()
         for node, resolver in self._unfilled:
             if isinstance(node.schema, dict):
                 _check_draft(node.schema)
                 for keyword, rule in node.schema.items():
-                    node.rules[keyword] = self._rule(keyword, rule, resolver)
+                    node.rules[keyword] = filled = self._rule(keyword, rule, resolver)
+                    if keyword in _IN_PLACE:
+                        in_place.add(node, *([filled] if isinstance(filled, Node) else _parts(filled)))
             node.checks.update((kind, _checks(node, kind)) for kind in ALL)
         try:
-            TopologicalSorter({node: list(_in_place(node)) for node, _ in self._unfilled}).prepare()
+            in_place.prepare()
         except CycleError:
             raise SchemaError("it refers to itself without end") from None
 
@@ -96,13 +99,13 @@ class _Compiler:
             case "$ref" | "$dynamicRef":
                 return self._referred(keyword, rule, resolver)
             case "patternProperties":
-                return [(self._pattern(pattern), below(schema)) for pattern, schema in rule.items()]
+                return [(_pattern(pattern), below(schema)) for pattern, schema in rule.items()]
             case "pattern":
-                return self._pattern(rule)
-            case "enum":
-                return Constants(rule)
-            case "const":
-                return Constants([rule])
+                return _pattern(rule)
+            case "type":
+                return {kind for name in ([rule] if isinstance(rule, str) else rule) for kind in TYPES[name]}
+            case "enum" | "const":
+                return {key(value, lambda steps: None) for value in (rule if keyword == "enum" else [rule])}
             case _:
                 return rule
 
@@ -115,43 +118,24 @@ class _Compiler:
         Draft202012Validator.check_schema(found.contents)
         return self.node(found.contents, found.resolver)
 
-    def _pattern(self, text: str) -> Pattern:
-        if text not in self._patterns:
-            try:
-                self._patterns[text] = Pattern(text)
-            except Unbounded as error:
-                raise SchemaError(f"the pattern {text!r} can take exponential time: write it without {error}") from None
-        return self._patterns[text]
+
+def _pattern(text: str) -> regex.Pattern[str]:
+    return regex.compile(_BRACE.sub(lambda found: found[1] or r"\{", text))
 
 
-def _checks(node: Node, kind: type) -> tuple[int, list[Check]]:
-    if node.schema is False:
-        return 1, [Check("false", None, never)]
-    checks = []
+def _checks(node: Node, kind: type) -> tuple[int, list[tuple[str, Any, Demands]]]:
+    checks: list[tuple[str, Any, Demands]] = [REFUSED] if node.schema is False else []
     for keyword, rule in node.rules.items():
-        if keyword == "type":
-            if not any(kind in TYPES[name] for name in ([rule] if isinstance(rule, str) else rule)):
-                checks.append(Check(keyword, rule, never))
-        elif keyword in KEYWORDS and not (keyword in _OF_THE_REST and rule.schema in (True, {})):
-            kinds, demands = KEYWORDS[keyword]
-            if kind in kinds:
-                checks.append(Check(keyword, rule, demands))
+        kinds, demands = KEYWORDS.get(keyword, ((), None))
+        met = rule.schema in (True, {}) if keyword in _OF_THE_REST else keyword == "type" and kind in rule
+        if demands is not None and kind in kinds and not met:
+            checks.append((keyword, rule, demands))
     return 1 + sum(1 + _size(rule) // NAMES for _, rule, _ in checks), checks
 
 
 def _size(rule: Any) -> int:
-    if not isinstance(rule, dict | list):
-        return 0
-    return len(rule) + sum(map(_size, rule.values() if isinstance(rule, dict) else rule))
+    return len(rule) + sum(map(_size, _parts(rule))) if isinstance(rule, dict | list | set) else 0
 
 
-def _in_place(node: Node) -> Iterator[Node]:
-    """What judges the very value that ``node`` judges."""
-    for keyword, rule in node.rules.items():
-        match keyword:
-            case "$ref" | "$dynamicRef" | "not" | "if" | "then" | "else":
-                yield rule
-            case "allOf" | "anyOf" | "oneOf":
-                yield from rule
-            case "dependentSchemas":
-                yield from rule.values()
+def _parts(rule: Any) -> Any:
+    return rule.values() if isinstance(rule, dict) else rule

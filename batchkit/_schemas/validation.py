@@ -7,23 +7,27 @@ a budget: it takes every branch of a union to its end, at each level of a recurs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from time import thread_time
 from typing import Any, NamedTuple
 
-__all__ = ["NAMES", "Check", "Demand", "Demands", "Judgement", "Node", "TooComplex", "Violation"]
+import regex
+
+__all__ = ["NAMES", "Demand", "Demands", "Judgement", "Node", "Path", "TooComplex", "Violation"]
 
 # A step is a schema that meets a value, a keyword of it, or as much other work: a quarter of a microsecond, in text a third.
 STEPS = 15_000
 # Names that are looked up in a step.
 NAMES = 8
-
-_CONTAINERS = (dict, list)
+# Steps that a pattern takes to begin, and seconds of CPU for what all of them do beyond that: a search cannot be counted.
+SEARCH = 4
+SECONDS = 0.005
 
 # Where a value stands: the path of what holds it, and its key or index in that.
 Path = tuple["Path | None", "str | int"]
 # That the value, or what stands below it at a key or index, meets a schema.
 Demand = tuple["str | int | None", Any, "Node"]
-# What a keyword demands, by the judgement, the keyword's rule, the value and the schema.
-Demands = Callable[["Judgement", Any, Any, "Node"], Iterable[Demand]]
+# What a keyword demands, by the judgement, the keyword's rule, the value and the schema; False is what no value meets.
+Demands = Callable[["Judgement", Any, Any, "Node"], bool | Iterable[Demand]]
 
 
 class TooComplex(Exception):
@@ -39,14 +43,6 @@ class Violation(NamedTuple):
     path: Path | None
 
 
-class Check(NamedTuple):
-    """A keyword of a schema, the rule that stands there, and what it demands of a value."""
-
-    keyword: str
-    rule: Any
-    demands: Demands
-
-
 class Node:
     """A schema, ready to judge."""
 
@@ -56,8 +52,8 @@ class Node:
         self.schema = schema
         # What stands at its keywords, with nodes for schemas.
         self.rules: dict[str, Any] = {}
-        # By type of value: what its checks cost by themselves, in steps, and the checks.
-        self.checks: dict[type, tuple[int, list[Check]]] = {}
+        # By type of value: what its checks cost by themselves, in steps, and each keyword with its rule and demands.
+        self.checks: dict[type, tuple[int, list[tuple[str, Any, Demands]]]] = {}
 
 
 class Judgement:
@@ -65,6 +61,7 @@ class Judgement:
 
     def __init__(self) -> None:
         self.left = STEPS
+        self._seconds = SECONDS
         self._met: dict[tuple[int, int], bool] = {}
 
     def spend(self, steps: int) -> None:
@@ -78,7 +75,10 @@ class Judgement:
         cost, checks = node.checks[type(value)]
         self.spend(cost)
         for keyword, rule, demands in checks:
-            for part, inner, below in demands(self, rule, value, node):
+            demanded = demands(self, rule, value, node)
+            if demanded is False:
+                yield Violation(keyword, value, node.schema, path)
+            for part, inner, below in demanded if not isinstance(demanded, bool) else ():
                 place = path if part is None else (path, part)
                 if below.schema is False:
                     yield Violation(keyword, inner, node.schema, place)
@@ -88,53 +88,23 @@ class Judgement:
     def meets(self, value: Any, node: Node) -> bool:
         """Whether ``value`` meets ``node``. Raises TooComplex."""
         # What is known is not judged again, or the branches of a recursive union would take twice as long with each level.
-        key = (id(value), id(node)) if isinstance(value, _CONTAINERS) else None
-        if key in self._met:
-            self.spend(1)
-            return self._met[key]
-        cost, checks = node.checks[type(value)]
-        self.spend(cost)
-        for _, rule, demands in checks:
-            for _, inner, below in demands(self, rule, value, node):
-                if below.schema is False or not self.meets(inner, below):
-                    if key is not None:
-                        self._met[key] = False
-                    return False
-        if key is not None:
-            self._met[key] = True
-        return True
+        key = (id(value), id(node))
+        self.spend(1)
+        if key not in self._met:
+            self._met[key] = next(self.violations(value, node), None) is None
+        return self._met[key]
 
-    def evaluated(self, value: Any, node: Node, *, with_own: bool = True) -> set[Any]:
-        """The keys or indices of ``value`` that ``node`` evaluates, its own ``unevaluated…`` included or not."""
-        self.spend(1 + len(value) // NAMES)
-        rules = node.rules
-        found: set[Any] = set()
-        if isinstance(value, dict):
-            if "additionalProperties" in rules or (with_own and "unevaluatedProperties" in rules):
-                return set(value)
-            properties, patterns = rules.get("properties", ()), rules.get("patternProperties", ())
-            found.update(name for name in value if name in properties)
-            found.update(name for pattern, _ in patterns for name in value if pattern.search(name, self.spend))
-        else:
-            if "items" in rules or (with_own and "unevaluatedItems" in rules):
-                return set(range(len(value)))
-            found.update(range(min(len(value), len(rules.get("prefixItems", ())))))
-            if "contains" in rules:
-                found.update(index for index, item in enumerate(value) if self.meets(item, rules["contains"]))
-        return found.union(*[self.evaluated(value, each) for each in self._met_in_place(value, node)])
+    def finds(self, pattern: regex.Pattern[str], text: str) -> bool:
+        """Whether ``pattern`` is found in ``text``. Raises TooComplex.
 
-    def _met_in_place(self, value: Any, node: Node) -> Iterator[Node]:
-        for keyword, rule in node.rules.items():
-            match keyword:
-                case "$ref" | "$dynamicRef":
-                    yield rule
-                case "allOf" | "anyOf" | "oneOf":
-                    yield from (each for each in rule if self.meets(value, each))
-                case "dependentSchemas" if isinstance(value, dict):
-                    yield from (rule[name] for name in value if name in rule)
-                case "if":
-                    met = self.meets(value, rule)
-                    if met:
-                        yield rule
-                    if (branch := node.rules.get("then" if met else "else")) is not None:
-                        yield branch
+        Python's own re tries every way through a pattern, with some patterns twice as many for each character of the text, and
+        nothing stops it. The library regex reads the same patterns, and can be given a time, of which it takes CPU alone.
+        """
+        self.spend(SEARCH)
+        began = thread_time()
+        try:
+            found = pattern.search(text, timeout=max(self._seconds, 0)) is not None
+        except TimeoutError:
+            raise TooComplex from None
+        self._seconds -= thread_time() - began
+        return found

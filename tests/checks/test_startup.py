@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Body, FastAPI
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import AliasChoices, BaseModel, Field, RootModel, model_validator
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
@@ -428,82 +427,6 @@ async def test_without_a_lifespan_the_first_batch_and_request_tell(caplog: pytes
         "exclude: '/y': the app has no such route",
         f"cost_hook: {meant}",
     ]
-
-
-# Schemas
-
-
-@pytest.mark.parametrize(
-    ("schema", "says"),
-    [
-        (
-            {"type": "object", "require": ["text"]},
-            "'require' is no keyword of JSON Schema, and checks nothing: did you mean 'required'?",
-        ),
-        (
-            {"properties": {"a": {"typ": "string"}}},
-            "'typ' is no keyword of JSON Schema, and checks nothing: did you mean 'type'?",
-        ),
-        ({"allOf": [{"min_length": 3}]}, "did you mean 'minLength'?"),
-        ({"oneof": [True], "title": "A"}, "did you mean 'oneOf'?"),
-        ({"$ref": "#/$defs/a", "$defs": {"a": {"propertys": {}}}}, "did you mean 'properties'?"),
-        (
-            {"text": "string", "gid": {"type": "string"}},
-            "'text', 'gid': no keyword of JSON Schema, so nothing is checked: write {'type': 'object', 'properties': {…}}",
-        ),
-        (MappingProxyType({"type": "object", "item": {}}), "did you mean 'items'?"),
-    ],
-)
-def test_a_keyword_of_a_schema_that_checks_nothing(schema: Any, says: str, caplog: pytest.LogCaptureFixture) -> None:
-    batchable(schema=schema)
-    [told] = caplog.messages
-    assert told.startswith("batchable(schema=…): ")
-    assert says in told
-
-
-class Cat(BaseModel):
-    kind: Literal["cat"]
-    lives: Annotated[int, Field(ge=0, examples=[9], deprecated=True)]
-
-
-class Dog(BaseModel):
-    kind: Literal["dog"]
-    owner: Person | None = None
-
-
-class Person(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"name": "Ann"}, "x-required": ["name"]})
-    name: Annotated[str, Field(min_length=1, pattern="^A")]
-    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
-    more: tuple[int, str] | dict[str, Any] = {}
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        None,
-        True,
-        {},
-        {"title": "Anything"},
-        {"x-internal": True},
-        {1: 2},
-        Person.model_json_schema(),
-        RootModel[Any].model_json_schema(),
-        # Of OpenAPI, of Ajv and of those who draw forms.
-        {"type": "object", "nullable": True, "example": {}, "xml": {}, "externalDocs": {}, "discriminator": {}},
-        {"properties": {"at": {"formatMinimum": "x", "formatExclusiveMaximum": "x", "typeof": "function"}}},
-        {"type": "object", "allRequired": True, "requiredWhen": {}, "enumNames": ["a"], "errorMessage": "x"},
-        {"type": "object", "additionalItems": False, "uniqueItemProperties": ["a"], "minContains": 1},
-        {"type": "object", "titles": {}, "comment": "x", "descriptions": {}, "id": "x"},
-        # No schema stands there.
-        {"properties": {"require": True, "typ": {"enum": [{"typ": 1}], "const": {"item": 1}}}},
-        {"default": {"require": ["a"]}, "examples": [{"typ": "string"}], "required": ["typ"]},
-        {"dependentRequired": {"typ": ["a"]}, "patternProperties": {"item": True}, "$defs": {"require": {}}},
-    ],
-)
-def test_no_word_of_an_extension_is_told(schema: Any, caplog: pytest.LogCaptureFixture) -> None:
-    batchable(schema=schema)
-    assert caplog.messages == []
 
 
 # Plugins

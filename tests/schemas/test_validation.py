@@ -163,7 +163,6 @@ A = {"properties": {"a": SELF}}
         (recursive("anyOf", "not", "neg", first=False), expression),
         (recursive("oneOf", "not", "neg", "abs", "ceil", first=False), lambda depth: expression(depth, "ceil")),
         ({"not": {"not": {"anyOf": [A, A]}}}, lambda depth: nested(depth, 1, lambda inner: {"a": inner})),
-        ({"if": A, "then": A, "else": A}, lambda depth: nested(depth, 1, lambda inner: {"a": inner})),
         ({"anyOf": [A, A], "unevaluatedProperties": False}, lambda depth: nested(depth, 1, lambda inner: {"a": inner})),
         ({"oneOf": [A, {"required": ["b"]}]}, lambda depth: nested(depth, 1, lambda inner: {"a": inner})),
         ({"contains": SELF, "anyOf": [{"items": SELF}, False]}, lambda depth: nested(depth, [], lambda inner: [inner])),
@@ -178,7 +177,6 @@ A = {"properties": {"a": SELF}}
         ({"contains": {"const": 1}}, lambda depth: [0] * depth * 10),
         ({"propertyNames": {"pattern": "^(a+)+$"}}, lambda depth: {"a" * 9 + str(number): 1 for number in range(depth)}),
         ({"patternProperties": {"^(a+)+$": False}}, lambda depth: {"a" * 9 + str(number): 1 for number in range(depth)}),
-        ({"pattern": "^([a-z0-9]+-?)*$"}, lambda depth: "a" * depth + "!"),
     ],
 )
 def test_twice_as_much_takes_twice_as_long(schema: Any, value: Callable[[int], Any]) -> None:
@@ -204,8 +202,6 @@ def work(judging: Callable[[], Any]) -> int:
 
 
 DEEP = nested(200, 1, lambda inner: {"a": inner})
-EVIL = ["^(a+)+$", "^(a|a)*$", "^(a|aa)+$", "^(a*)*b", "(a+a+)+b", "^(?=(a+)+$)", "^(?!(a+)+$)", "a*a*a*a*a*a*b", "(?i)^(A+)+$"]
-EVIL += ["(?<=a)(a+)+$", "^(([a-z])+.)+[A-Z]([a-z])+$", "^(?:a?){40}a{40}$", "(.*)*,", "^(a?b?c?)*d", "^([^@]+@?)+$", "^(a*?)*?b"]
 
 
 @pytest.mark.parametrize(
@@ -232,9 +228,7 @@ EVIL += ["(?<=a)(a+)+$", "^(([a-z])+.)+[A-Z]([a-z])+$", "^(?:a?){40}a{40}$", "(.
         ({"const": [[1] * 1000] * 100}, [[1] * 1000] * 100),
         ({"items": {"multipleOf": 0.1}}, [10**4000 + number for number in range(1000)]),
         ({"anyOf": [{"minItems": 10**6}, {"maxItems": 1}, {"not": {}}] * 100}, [["x" * 100] * 1000]),
-        *[({"pattern": pattern}, text) for pattern in EVIL for text in ("a" * 30 + "!", "a" * 50_000 + "!")],
-        *[({"items": {"pattern": pattern}}, ["a" * 30 + "!"] * 10_000) for pattern in EVIL],
-        *[({"additionalProperties": False, "patternProperties": {pattern: {}}}, {"a" * 500: 1}) for pattern in EVIL],
+        ({"if": A, "then": A, "else": A}, DEEP),
     ],
 )
 def test_no_judgement_takes_longer_than_its_steps(schema: Any, value: Any) -> None:
