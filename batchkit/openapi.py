@@ -10,7 +10,6 @@ from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
 
-from batchkit._checks.keywords import suggesting
 from batchkit._protocol import schema
 from batchkit.settings import Settings
 
@@ -144,7 +143,6 @@ def operation(settings: Settings) -> dict[str, Any]:
     }
 
 
-@suggesting
 def document(settings: Settings, path: str = "/batch", *, title: str = "Batch API", version: str = "1.0") -> dict[str, Any]:
     """A whole OpenAPI 3.1 description with a ``BatchEndpoint`` at ``path`` and nothing else, to be used or merged.
 

@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 
 from batchkit.errors import BatchError, LimiterUnavailable
 
-__all__ = ["HOW_TO_ENTER", "Answer", "Answered", "Charged", "WrongHook", "leave"]
+__all__ = ["Answer", "Answered", "Charged", "WrongHook", "leave"]
 
 logger = logging.getLogger("batchkit")
 
@@ -210,7 +210,10 @@ class Apart:
 
     async def _charge(self) -> None:
         if not isawaitable(self.charging):
-            raise WrongHook(f"cost_hook returned {type(self.charging).__name__}: write it with async def")
+            raise WrongHook(
+                f"cost_hook returned {type(self.charging).__name__}: write it with async def, and decorate one that yields with "
+                "contextlib.asynccontextmanager"
+            )
         if (value := await self.charging) is not None:
             # Who returns False means to refuse.
             nothing = "raise TooManyRequests to refuse, or return nothing"

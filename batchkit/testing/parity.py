@@ -8,7 +8,6 @@ from typing import Any, Literal, overload
 
 from starlette.types import ASGIApp
 
-from batchkit._checks.keywords import suggesting
 from batchkit._protocol.content import undo_coding
 from batchkit._protocol.request import decode, encode
 from batchkit.model import Action, Result
@@ -48,7 +47,6 @@ def assert_same_as_alone(
 ) -> Coroutine[Any, Any, None]: ...
 
 
-@suggesting
 def assert_same_as_alone(
     client: Client | AsyncClient | ASGIApp,
     *actions: Mapping[str, Any],
