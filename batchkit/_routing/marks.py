@@ -112,6 +112,8 @@ def batchable(
         raise ValueError(f"batchable(cost={cost!r}): give a whole number of requests, at least 1")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf):
         raise ValueError(f"batchable(timeout={timeout!r}): give seconds above 0, or None for the endpoint's action_timeout")
+    if timeout is not None and timeout > 3600:
+        logger.warning("batchable(timeout=%r): it is counted in seconds: for half a minute give 30", timeout)
     if limit is not None and not (isinstance(limit, str) and limit):
         raise TypeError(f"batchable(limit={limit!r}): give the name of a limit")
     try:

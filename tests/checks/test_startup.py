@@ -365,7 +365,9 @@ async def test_bodies_that_asanas_dialect_cannot_send(caplog: pytest.LogCaptureF
             lambda: BatchEndpoint(limiter_timeout=1000),
             "limiter_timeout=1000: it is counted in seconds: for a tenth of one give 0.1",
         ),
+        (lambda: batchable(timeout=30_000), "batchable(timeout=30000): it is counted in seconds: for half a minute give 30"),
         # These are right.
+        (lambda: batchable(timeout=600), None),
         (lambda: BatchEndpoint(action_timeout=600, limiter_timeout=10, max_body_size=1000), None),
     ],
 )
