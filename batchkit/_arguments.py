@@ -6,9 +6,10 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["check_app", "check_base_path", "check_choice", "check_count", "check_function", "check_seconds", "strings"]
+__all__ = ["check_app", "check_base_path", "check_choice", "check_count", "check_function", "check_seconds", "nearest", "strings"]
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -68,3 +69,12 @@ def check_app(name: str, app: Callable[..., Any]) -> None:
         check_function(name, app, "scope", "receive", "send")
     except TypeError as error:
         raise TypeError(f"{error}: give an ASGI app; a WSGI app needs a2wsgi's WSGIMiddleware") from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say to somebody who gave ``name``, which is none of ``known``."""
+    names = list(known)
+    if not names:
+        return "it takes none"
+    meant = get_close_matches(name, names, n=1)
+    return f"did you mean {meant[0]!r}?" if meant else f"give one of {', '.join(names)}"

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit._checks.keywords import nearest
+from batchkit._arguments import nearest
 from batchkit._checks.settings import checked
 from batchkit._checks.startup import announce
 from batchkit._checks.toml import KeywordFile

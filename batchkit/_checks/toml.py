@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from batchkit._checks.keywords import nearest
+from batchkit._arguments import nearest
 
 __all__ = ["KeywordFile"]
 

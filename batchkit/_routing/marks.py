@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
-import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from jsonschema.exceptions import SchemaError
 from msgspec import Struct
-from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
+from starlette.endpoints import HTTPEndpoint
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit._arguments import check_app
-from batchkit._checks.keywords import suggesting
 from batchkit._routing.standard import answers_405
 from batchkit._schemas.compiler import compile_schema
 from batchkit._schemas.validation import Node
@@ -28,13 +25,14 @@ __all__ = [
     "Mark",
     "MarkedApp",
     "batchable",
-    "is_dropped",
     "lacks",
     "layers",
     "not_batchable",
     "own_mark",
     "read_mark",
 ]
+
+logger = logging.getLogger("batchkit")
 
 T = TypeVar("T")
 
@@ -44,9 +42,6 @@ NOT_BATCHABLE = "__not_batchable__"
 
 # None is an endpoint that somebody lost.
 _NOTHING = object()
-
-# By what cannot carry a mark itself, and for a bound method by its object and name: what came back instead.
-_copies: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
 
 # What functools.cache gives; any other object with __wrapped__ may be an app.
 CACHED = type(functools.cache(lambda: None))
@@ -76,10 +71,6 @@ class MarkedApp:
         """The routes of the app, so that a mark on one of them is seen through this one."""
         return getattr(self.app, "routes", [])
 
-    def __getattr__(self, name: str) -> NoReturn:
-        # Who asks with hasattr, or with a default, is answered all the same.
-        raise AttributeError(f"{name!r}: {self.ADVICE}")
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
@@ -94,7 +85,6 @@ def batchable(
     timeout: float | None = None,
     limit: str | None = None,
 ) -> Callable[[T], T]: ...
-@suggesting
 def batchable(
     endpoint: Any = _NOTHING,
     /,
@@ -121,17 +111,14 @@ def batchable(
         raise ValueError(f"batchable(cost={cost!r}): give a whole number of requests, at least 1")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf):
         raise ValueError(f"batchable(timeout={timeout!r}): give seconds above 0, or None for the endpoint's action_timeout")
+    if timeout is not None and timeout > 3600:
+        logger.warning("batchable(timeout=%r): it is counted in seconds: for half a minute give 30", timeout)
     if limit is not None and not (isinstance(limit, str) and limit):
         raise TypeError(f"batchable(limit={limit!r}): give the name of a limit")
-    if isinstance(schema, type):
-        raise TypeError(f"batchable(schema={schema!r}): give its JSON Schema, as a Pydantic model's model_json_schema()")
     try:
         compiled = None if schema is None else compile_schema(schema)
     except SchemaError as error:
         raise ValueError(f"batchable(schema=…): not a JSON Schema: {error.message}") from None
-    kinds: Any = schema.get("type", "object") if isinstance(schema, Mapping) else "object" if schema or schema is None else ()
-    if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
-        raise ValueError(f"batchable(schema={schema!r}): no action can meet it: its data is always an object")
     mark = Mark(cost=cost, schema=compiled, timeout=timeout, limit=limit)
     if endpoint is _NOTHING:
         return lambda decorated: _attach(decorated, BATCHABLE, mark)
@@ -142,7 +129,6 @@ def batchable(
 def not_batchable(endpoint: T, /) -> T: ...
 @overload
 def not_batchable() -> Callable[[T], T]: ...
-@suggesting
 def not_batchable(endpoint: Any = _NOTHING, /) -> Any:
     """Mark a route as never usable in a batch: ``@not_batchable``. It wins over every permission (contract section 2).
 
@@ -188,48 +174,21 @@ def _handler(endpoint: type[HTTPEndpoint], method: str) -> Any:
 def _attach(endpoint: Any, name: str, value: object) -> Any:
     if isinstance(endpoint, BaseRoute):
         raise TypeError(f"{endpoint!r} cannot be marked: mark the endpoint or the app that it leads to")
-    if isinstance(endpoint, staticmethod):
-        raise TypeError(f"{endpoint!r} cannot be marked: mark the function, below @staticmethod")
     if not callable(endpoint):
         raise TypeError(f"{endpoint!r} cannot be marked: give a function, an HTTPEndpoint class or an ASGI app")
-    if inspect.isclass(endpoint) and issubclass(endpoint, WebSocketEndpoint):
-        raise TypeError(f"{endpoint!r} cannot be marked: it answers websockets, which no batch has")
     if inspect.ismethod(endpoint):
-        endpoint = _noted(endpoint, functools.partial(endpoint))
+        endpoint = functools.partial(endpoint)
     elif not (
         inspect.isfunction(endpoint) or inspect.isclass(endpoint) or isinstance(endpoint, CACHED | functools.partial | MarkedApp)
     ):
-        try:
-            check_app("app", endpoint)
-        except TypeError as error:
-            raise TypeError(f"{error}; to mark an object that is called with a request, mark its __call__ in its class") from None
         # An app may stand in several places, and the mark is for this one.
-        endpoint = _noted(endpoint, MarkedApp(endpoint))
+        endpoint = MarkedApp(endpoint)
     known = vars(endpoint).get(name, value)
     # functools.wraps copies the mark of what it wraps, and the outer one holds.
     if known != value and known is not getattr(getattr(endpoint, "__wrapped__", None), name, None):
         raise TypeError(f"{endpoint!r} is marked already: give all keywords to one @batchable")
     setattr(endpoint, name, value)
     return endpoint
-
-
-def _noted(original: Any, copy: T) -> T:
-    """``copy``, and a note whether somebody has kept it."""
-    owner, name = (original.__self__, original.__name__) if inspect.ismethod(original) else (original, "")
-    # What has slots, or cannot be a key, cannot be told.
-    with suppress(TypeError):
-        _copies.setdefault(owner, {})[name] = weakref.ref(copy)
-    return copy
-
-
-def is_dropped(endpoint: Any) -> bool:
-    """Whether ``endpoint`` was given to a mark, and what came back, which carries it, is gone."""
-    owner, name = (endpoint.__self__, endpoint.__name__) if inspect.ismethod(endpoint) else (endpoint, "")
-    try:
-        copy = _copies.get(owner, {}).get(name)
-    except TypeError:
-        return False
-    return copy is not None and copy() is None
 
 
 def layers(endpoint: Any) -> Iterator[Any]:

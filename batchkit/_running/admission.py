@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from types import TracebackType
 
-from batchkit._running.charging import Answer, Charged, check_not_awaited, leave
+from batchkit._running.charging import Answer, Charged, leave
 from batchkit.errors import BatchError
 from batchkit.model import Batch
 from batchkit.settings import Settings
@@ -70,8 +70,7 @@ def _tell_refused(batch: Batch, error: BatchError, settings: Settings) -> None:
     for plugin in settings.plugins:
         if hasattr(plugin, "refused"):
             try:
-                told: Callable[[Batch, BatchError], object] = plugin.refused
-                check_not_awaited("refused", told(batch, error))
+                plugin.refused(batch, error)
             except Exception:
                 logger.exception("%r failed at the refusal of batch %s", plugin, batch.id)
 

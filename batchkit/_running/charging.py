@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from inspect import isawaitable, iscoroutine
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 
 from batchkit.errors import BatchError, LimiterUnavailable
 
-__all__ = ["HOW_TO_ENTER", "Answer", "Answered", "Charged", "WrongHook", "check_not_awaited", "leave"]
+__all__ = ["Answer", "Answered", "Charged", "WrongHook", "leave"]
 
 logger = logging.getLogger("batchkit")
 
@@ -210,7 +210,10 @@ class Apart:
 
     async def _charge(self) -> None:
         if not isawaitable(self.charging):
-            raise WrongHook(f"cost_hook returned {type(self.charging).__name__}: write it with async def")
+            raise WrongHook(
+                f"cost_hook returned {type(self.charging).__name__}: write it with async def, and decorate one that yields with "
+                "contextlib.asynccontextmanager"
+            )
         if (value := await self.charging) is not None:
             # Who returns False means to refuse.
             nothing = "raise TooManyRequests to refuse, or return nothing"
@@ -255,10 +258,3 @@ async def leave(
 def log_at_end(context: object, error: BaseException) -> None:
     """Log what a context raised as it was left."""
     logger.error("%r failed at the end of a batch", context, exc_info=error)
-
-
-def check_not_awaited(name: str, answer: object) -> None:
-    """Raise TypeError where ``name``, which nobody waits for, answered with a coroutine."""
-    if iscoroutine(answer):
-        answer.close()
-        raise TypeError(f"{name} returned a coroutine, and is not awaited: write def")

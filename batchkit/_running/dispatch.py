@@ -20,7 +20,6 @@ from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit._record import Record
-from batchkit._running.charging import check_not_awaited
 from batchkit._running.exchange import Exchange
 from batchkit.errors import ActionNotStarted, ActionTimedOut
 from batchkit.model import ACTION_KEY, Batch
@@ -142,8 +141,7 @@ class Dispatch:
         action.scope = action.found = exchange.task = None
         if action.on_end is not None:
             try:
-                if (answer := action.on_end(action)) is not None:
-                    check_not_awaited("on_end", answer)
+                action.on_end(action)
             except Exception:
                 logger.exception("What the cost hook does at the end of data.actions[%d] failed", action.index)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Task
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import httpx2
 from anyio import CancelScope, Event, move_on_after, sleep
 from anyio.lowlevel import current_token
 
-from batchkit._checks.keywords import suggesting
 from batchkit.client.conversation import Alone, Call, Conversation, Send, Wait, conversation, fail
 from batchkit.client.requests import Action, action_of
-from batchkit.client.server import Options, Server, check_request, check_transport, only_for
+from batchkit.client.server import Options, Server, check_request
 from batchkit.client.window import Gathering, Windows
 
 __all__ = ["AsyncBatchTransport", "talk"]
@@ -67,7 +66,6 @@ class _Batch(Gathering):
         self.full.set()
 
 
-@suggesting
 class AsyncBatchTransport(httpx2.AsyncBaseTransport):
     """Requests that tasks make at the same moment travel as one batch:
     ``httpx2.AsyncClient(transport=AsyncBatchTransport(url=…))``.
@@ -84,15 +82,11 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
-        check_transport(transport, "handle_async_request", "AsyncBaseTransport")
         self._server = Server(url, window=window, **options)
         self._transport = httpx2.AsyncHTTPTransport() if transport is None else transport
         self._windows = Windows(self._server, _Batch)
         self._running: set[_Batch] = set()
         self._tasks: set[Task[None]] = set()
-
-    if not TYPE_CHECKING:
-        __getattr__ = only_for("AsyncClient", "give a Client a BatchTransport", "__enter__", "handle_request", "close")
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from inspect import signature
 from typing import Any, Self, Unpack
 
 import httpx2
 from anyio import create_task_group
 
-from batchkit._checks.keywords import nearest, suggesting
 from batchkit.client.aio import talk
 from batchkit.client.conversation import Alone, Call, Conversation, conversation, fail
 from batchkit.client.requests import action_of
@@ -22,12 +20,9 @@ __all__ = ["Batch", "BatchClient"]
 # What one ``send_sync`` has under way at the same time: as much as a browser to one host.
 THREADS = 6
 
-# After self, the method and the URL.
-KEYWORDS = [*signature(httpx2.Client.build_request).parameters][3:]
 Draft = tuple[str, httpx2.URL, dict[str, Any]]
 
 
-@suggesting
 class BatchClient:
     """Makes batches by hand, for asyncio, trio and synchronous code::
 
@@ -52,8 +47,6 @@ class BatchClient:
     ) -> None:
         base = read_url("base_url", base_url, "the API, like 'https://example.com/api/1.0'")
         self._base_url = base if base.raw_path.endswith(b"/") else base.copy_with(raw_path=base.raw_path + b"/")
-        if not isinstance(client, httpx2.Client | httpx2.AsyncClient | None):
-            raise TypeError(f"client={client!r}: give an httpx2.AsyncClient or an httpx2.Client, or None")
         self._server = Server(self._base_url.join("batch") if url is None else url, **options)
         self._server.check_base_url(self._base_url)
         self._client = client
@@ -105,7 +98,7 @@ class Batch:
 
     What a batch cannot carry (see ``BatchTransport``) is sent beside them by itself. The keywords of each are those of
     ``httpx2.Client.build_request``: ``params``, ``json``, ``headers``, ``timeout`` … Redirects of actions are not followed.
-    Raises TypeError for another keyword or what is no URL, where it is given.
+    Raises TypeError for what is no URL, where it is given.
     """
 
     def __init__(self, client: BatchClient) -> None:
@@ -114,9 +107,6 @@ class Batch:
 
     def request(self, method: str, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a request to ``url``: a whole URL, or a path, joined to the base URL as ``httpx2.Client`` joins it to its own."""
-        for keyword in keywords:
-            if keyword not in KEYWORDS:
-                raise TypeError(f"{method.lower()}: unexpected keyword argument {keyword!r}: {nearest(keyword, KEYWORDS)}")
         url = httpx2.URL(url)
         if url.is_relative_url:
             base = self._client._base_url

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import httpx2
 
 from batchkit._arguments import check_base_path, check_choice, check_count, check_seconds
 
-__all__ = ["Options", "Server", "check_request", "check_transport", "only_for", "read_url", "shown"]
+__all__ = ["Options", "Server", "check_request", "read_url", "shown"]
 
 logger = logging.getLogger("batchkit")
 
@@ -65,8 +64,6 @@ class Server:
     def __post_init__(self, place: httpx2.URL | str) -> None:
         self.url = read_url("url", place, "the batch endpoint, like 'https://example.com/batch'")
         check_base_path(self.base_path)
-        if not isinstance(self.stream, bool):
-            raise TypeError(f"stream={self.stream!r}: give True or False")
         check_choice("dialect", self.dialect, ("asana", "plain"))
         check_seconds("max_wait", self.max_wait, zero=True)
         check_seconds("window", self.window, zero=True)
@@ -117,17 +114,9 @@ class Server:
             self._refused.pop(next(iter(self._refused.copy())), None)
 
 
-def read_url(name: str, value: object, meant: str) -> httpx2.URL:
-    """The value of ``name``: the URL of what is ``meant``. Raises TypeError or ValueError where it is not whole, or has more."""
-    if not isinstance(value, httpx2.URL | str):
-        raise TypeError(f"{name}={value!r}: give the URL of {meant}")
-    try:
-        url = httpx2.URL(value)
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"{name}: {error}: give the URL of {meant}") from None
-    for sign, part in (("#", "fragment"), ("?", "query")):
-        if sign in str(url):
-            raise ValueError(f"{name}={shown(url)!r}: it has a {part}: give the URL of {meant}")
+def read_url(name: str, value: httpx2.URL | str, meant: str) -> httpx2.URL:
+    """The value of ``name``: the URL of what is ``meant``. Raises ValueError where it is not whole: no request would be of it."""
+    url = httpx2.URL(value)
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{name}={shown(url)!r}: give the URL of {meant}")
     return url
@@ -138,37 +127,10 @@ def shown(url: httpx2.URL) -> str:
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
-def check_transport(value: object, method: str, kind: str) -> None:
-    """Raise TypeError where the value of ``transport`` is neither None nor an object with this method, an ``httpx2`` ``kind``."""
-    if isinstance(value, type):
-        raise TypeError(f"transport={value!r}: it is a class: give an instance of it")
-    if type(value).__module__.partition(".")[0] == "httpx":
-        raise TypeError(f"transport={value!r}: it is one of httpx, and this is for httpx2: give an httpx2.{kind}")
-    if value is not None and not hasattr(value, method):
-        raise TypeError(f"transport={value!r}: give what sends, an httpx2.{kind}, or None; the URL is url=")
-
-
 def check_request(transport: object, request: object) -> None:
     """Raise TypeError where ``request`` is that of a client of httpx, which cannot read the responses of httpx2."""
     if not isinstance(request, httpx2.Request):
         raise TypeError(f"{type(transport).__name__} is for clients of httpx2, and this is a {type(request)!r}: import httpx2")
-
-
-class WrongClient(TypeError, AttributeError):
-    """A client of the other kind has been given a transport: an AttributeError too, so that ``hasattr`` is answered."""
-
-
-def only_for(client: str, advice: str, *others: str) -> Callable[[object, str], Any]:
-    """A ``__getattr__`` for a transport that only ``client`` takes: what else asks for these ``others``, as a client of the other
-    kind does, meets a TypeError with ``advice``. A type checker must not see it: it knows what the transport lacks.
-    """
-
-    def look_up(self: object, name: str) -> Any:
-        if name in others:
-            raise WrongClient(f"{type(self).__name__} is for httpx2.{client}: {advice}")
-        return object.__getattribute__(self, name)
-
-    return look_up
 
 
 def _kind(method: str, path: bytes) -> tuple[str, bytes]:

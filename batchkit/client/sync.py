@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from threading import Condition, Lock
 from time import sleep
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import httpx2
 
-from batchkit._checks.keywords import suggesting
 from batchkit.client.conversation import Alone, Call, Chunk, Conversation, Send, Wait, conversation, fail
 from batchkit.client.requests import Action, action_of
-from batchkit.client.server import Options, Server, check_request, check_transport, only_for
+from batchkit.client.server import Options, Server, check_request
 from batchkit.client.window import Gathering, Windows
 
 __all__ = ["BatchTransport", "Talk"]
@@ -81,7 +80,6 @@ class _Batch(Gathering):
             raise
 
 
-@suggesting
 class BatchTransport(httpx2.BaseTransport):
     """Requests that threads make at the same moment travel as one batch: ``httpx2.Client(transport=BatchTransport(url=…))``.
 
@@ -122,16 +120,10 @@ class BatchTransport(httpx2.BaseTransport):
         window: float = 0.002,
         **options: Unpack[Options],
     ) -> None:
-        check_transport(transport, "handle_request", "BaseTransport")
         self._server = Server(url, window=window, **options)
         self._transport = httpx2.HTTPTransport() if transport is None else transport
         self._lock = Lock()
         self._windows = Windows(self._server, lambda key: _Batch(key, self._lock))
-
-    if not TYPE_CHECKING:
-        __getattr__ = only_for(
-            "Client", "give an AsyncClient an AsyncBatchTransport", "__aenter__", "handle_async_request", "aclose"
-        )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""

@@ -10,7 +10,6 @@ from time import perf_counter, time_ns
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit._checks.keywords import suggesting
 from batchkit._protocol.headers import LONGEST
 from batchkit.errors import ActionFailed, BatchError, TooManyRequests
 from batchkit.model import Action, Batch, current_action
@@ -34,7 +33,6 @@ ACTIONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 50, 100)
 _batch: ContextVar[tuple[context.Context, list[float]]] = ContextVar("batchkit.contrib.opentelemetry")
 
 
-@suggesting
 class OpenTelemetry:
     """Traces and counts batches: ``BatchEndpoint(plugins=(OpenTelemetry(),))``. What is seen is exported by your providers;
     ``tracer_provider`` and ``meter_provider`` default to the global ones, also where those are set later.

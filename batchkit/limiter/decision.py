@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
 
-from batchkit._running.charging import HOW_TO_ENTER, WrongHook
 from batchkit.errors import TooManyRequests
 from batchkit.limiter.keys import Keys
 from batchkit.limiter.limits import SECOND, Concurrency, Limit, Rate
@@ -18,24 +15,20 @@ from batchkit.model import Action
 
 __all__ = ["Admission", "Upload"]
 
-logger = logging.getLogger("batchkit")
-
 
 class Admission:
     """What a batch or a request asks; as a context, around its work, it is taken.
 
     ``promised`` are the actions of a batch: as it is entered they are marked as charged by ``limiter``. What its ``upload`` holds
-    is of its slots. ``told`` is what that limiter has said already.
+    is of its slots.
     """
 
-    def __init__(self, store: Store, limiter: object, told: set[str]) -> None:
+    def __init__(self, store: Store, limiter: object) -> None:
         self.store = store
         self.limiter = limiter
-        self.told = told
         self.waits = store.waits
         self.promised: Sequence[Action] = ()
         self.upload: Upload | None = None
-        self.entered = False
         self._first = 0
         self._units: dict[tuple[Rate, str], int] = {}
         self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
@@ -53,7 +46,6 @@ class Admission:
             self._slots.setdefault((limit, key), []).extend(actions)
 
     async def __aenter__(self) -> None:
-        self.entered = True
         # Before the store is asked: what limiter_errors="allow" then lets through is not asked for again, one by one.
         for action in self.promised:
             action.charged_by = (*action.charged_by, self.limiter)
@@ -104,8 +96,6 @@ class Admission:
     ) -> bool | None:
         if self._holding is None:
             return None
-        if kind is None and any(action.runs and action.result is None for action in self.promised):
-            self._warn("limiter(batch) is a context around the run of a batch, and was left before: its slots are free again")
         return await self._holding.__aexit__(kind, error, traceback)
 
     @property
@@ -117,21 +107,6 @@ class Admission:
         """Give back the slots of its first action, whose work this has been."""
         if self._holding is not None:
             self._holding.give_back(self._first)
-
-    if not TYPE_CHECKING:  # A type checker says so before it runs.
-
-        def __await__(self) -> NoReturn:
-            self.entered = True
-            raise WrongHook(f"limiter(batch) is a context, and was awaited: {HOW_TO_ENTER}")
-
-    def __del__(self) -> None:
-        if self.promised and not self.entered:
-            self._warn("limiter(batch) is a context, and was never entered, so it has charged nothing")
-
-    def _warn(self, sentence: str) -> None:
-        if sentence not in self.told:
-            self.told.add(sentence)
-            logger.warning("%s: %s", sentence, HOW_TO_ENTER)
 
     def _ended(self, action: Action) -> None:
         if self._holding is not None:

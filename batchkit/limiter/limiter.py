@@ -5,25 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from difflib import get_close_matches
 from functools import lru_cache
-from http import HTTPMethod
 from itertools import chain
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, Self
 
 from anyio import get_current_task
 from starlette.requests import Request
 from starlette.types import Scope
 
-from batchkit._checks.keywords import nearest, suggesting
+from batchkit._arguments import nearest
 from batchkit._record import Record
 from batchkit._routing.table import Entry
 from batchkit._routing.templates import unmet
 from batchkit.limiter.decision import Admission, Upload
 from batchkit.limiter.ends import End
 from batchkit.limiter.keys import COMMON, Keys, by_client, key_of
-from batchkit.limiter.limits import Concurrency, Limit, Rate
+from batchkit.limiter.limits import Concurrency, Limit
 from batchkit.limiter.stores.memory import MemoryStore
 from batchkit.limiter.stores.store import Store
 from batchkit.model import METHODS, Action, Batch
@@ -32,20 +30,10 @@ __all__ = ["Limiter"]
 
 logger = logging.getLogger("batchkit")
 
-# What a Store has.
-STORES = ("open", "admit", "hold", "waits")
-
 # In the scope of a batch: the limiter whose middleware it has come past before there was a user.
 EARLY = "batchkit.limiter.early"
 
-# For who knows limiters that are decorators.
-NO_DECORATOR = (
-    "it is for BatchEndpoint(cost_hook=limiter) and LimitMiddleware; mark a route @batchable(limit='…'), or name it in "
-    "Rate(5, 60, name='…', routes=['…'])"
-)
 
-
-@suggesting
 class Limiter:
     """Limits that a batch must pass all together: ``BatchEndpoint(cost_hook=limiter)``, and for direct requests
     ``LimitMiddleware(app, limiter=limiter)``. Both count on the same keys.
@@ -63,24 +51,15 @@ class Limiter:
     """
 
     def __init__(self, limits: Iterable[Limit], store: str | Store | None = None, *, prefix: str = "batchkit") -> None:
-        if not isinstance(limits, Iterable):
-            raise TypeError(f"Limiter: {limits!r}: give a list of Rate(…) and Concurrency(…)")
         self.limits = tuple(limits)
-        for limit in self.limits:
-            if not isinstance(limit, Rate | Concurrency):
-                raise TypeError(f"Limiter: {limit!r}: give Rate(…) and Concurrency(…)")
         names = [limit.name for limit in self.limits]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"Limiter: {', '.join(names) or 'no limits'}: give limits, each with a name of its own")
-        if not isinstance(prefix, str):
-            raise TypeError(f"Limiter: prefix={prefix!r}: give a text")
         if isinstance(store, str):
             # Only who asks for it needs the extra.
             from batchkit.limiter.stores.redis import RedisStore
 
             store = RedisStore(store, prefix=prefix)
-        elif store is not None and (isinstance(store, type) or not all(hasattr(store, name) for name in STORES)):
-            raise TypeError(f"Limiter: store={store!r}: give None for memory, a URL like redis://127.0.0.1:6379/0, or a Store")
         self.store: Store = MemoryStore() if store is None else store
         # Of what may hold the slot of a batch whose body is read, those that can cover any of its actions.
         self.of_uploads = [
@@ -96,9 +75,7 @@ class Limiter:
 
     def __call__(self, batch: Batch) -> Admission:
         """The cost hook: a context around the run of ``batch``."""
-        if not isinstance(batch, Batch):
-            raise TypeError(f"Limiter: {batch!r} is no batch: {NO_DECORATOR}")
-        admission = Admission(self.store, self, self.told)
+        admission = Admission(self.store, self)
         alike: dict[tuple[Limit, ...], list[Action]] = {}
         last: tuple[Limit, ...] | None = None
         for action in batch.actions:
@@ -129,14 +106,9 @@ class Limiter:
         admission.promised = batch.actions
         return admission
 
-    if not TYPE_CHECKING:  # A type checker says so before it runs.
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(f"Limiter has no {name!r}: {NO_DECORATOR}")
-
     def request(self, scope: Scope, ends: Sequence[End]) -> Admission:
         """A context around a direct request, that of ``scope``, which meets each limit that counts one of its possible ends."""
-        admission = Admission(self.store, self, self.told)
+        admission = Admission(self.store, self)
         # Any other method meets the same limits as none, and is not to be kept: a client could make up new ones for ever.
         # WSGI apps and frameworks that are mounted read "post" as POST.
         method = scope["method"].upper()
@@ -153,8 +125,6 @@ class Limiter:
 
         ``BatchEndpoint(cost_hook=limiter)`` says so itself; a hook of yours that asks the limiter must.
         """
-        if isinstance(endpoint, type) or not hasattr(endpoint, "mount_to"):
-            raise TypeError(f"free: {endpoint!r}: give the BatchEndpoint itself")
         if all(endpoint is not each for each in self.endpoints):
             self.endpoints.append(endpoint)
             if self.of_uploads:
@@ -167,24 +137,15 @@ class Limiter:
         slots = [(limit, key) for limit in self.of_uploads if (key := keys.of_upload(limit.key, limit.name)) is not None]
         shared = None
         if self.gate is not self.store:
-            shared, action = Admission(self.store, self, self.told), Action(0)
+            shared, action = Admission(self.store, self), Action(0)
             for limit, key in slots:
                 shared.ask(limit, key, [action])
         return Upload(self, keys, slots, self.gate, shared)
 
     def unmet(self, entries: Sequence[Entry]) -> Iterator[str]:
-        """What to say of limits that may count nothing, as ``entries``, all routes, have none of their routes or methods; and of
-        routes whose cost is more than a limit allows.
-        """
-        named = {*HTTPMethod, *(method for entry in entries for method in entry.methods or ())}
+        """What to say of limits that count nothing, as ``entries``, all routes, have none of theirs."""
         for limit in self.limits:
-            for method in sorted(set(limit.methods or ()) - named):
-                # Others, a PURGE or PROPFIND, are somebody's own.
-                if meant := get_close_matches(method, map(str, HTTPMethod), n=1):
-                    yield f"{limit.name}: methods: {method!r}: did you mean {meant[0]!r}?"
             yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, entries))
-            if isinstance(limit, Rate):
-                yield from _never_passing(limit, entries)
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
@@ -224,16 +185,6 @@ class Limiter:
         if sentence not in self.told:
             self.told.add(sentence)
             logger.warning("%s%s", sentence, ", ".join(names))
-
-
-def _never_passing(rate: Rate, entries: Iterable[Entry]) -> Iterator[str]:
-    """What to say of each of ``entries`` that costs more than ``rate`` allows at once."""
-    for entry in entries:
-        for method in entry.of_actions():
-            mark = entry.verdict(method).mark
-            if mark is not None and mark.cost > rate.amount and rate.covers(method, entry.template, mark.limit):
-                yield f"{method} {entry.template} costs {mark.cost}, and {rate.name} allows {rate.amount}: it can never pass"
-                break
 
 
 def _seen(batch: Batch, action: Action) -> Scope:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from batchkit._arguments import check_function, check_seconds, strings
-from batchkit._checks.keywords import suggesting
+from batchkit._arguments import check_seconds, strings
 from batchkit._routing.templates import Rule
 from batchkit.limiter.keys import Key, by_client
 
@@ -20,10 +18,8 @@ SECOND = 1_000_000
 # A Redis script counts in doubles, which are exact up to 2**53 microseconds, in the year 2255.
 LONGEST = 366 * 24 * 3600
 
-# What frameworks write for all methods, and which no method is called.
-EVERY = ("*", "ALL", "ANY")
-
-_METHOD = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+# What some frameworks write for all methods is none.
+_METHOD = re.compile(r"(?!(?:ALL|ANY)$)[\w!#$%&'+.^`|~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,27 +51,15 @@ class Limit:
             value = getattr(self, argument)
             if not (isinstance(value, str) and value) and not (argument == "limit" and value is None):
                 raise TypeError(f"{kind}({argument}={value!r}): give a name")
-        if not callable(self.key):
-            raise TypeError(f"{self.name}: key={self.key!r}: give a function of a request that returns a string or None")
-        check_function(f"{self.name}: key", self.key, "the request")
-        if inspect.iscoroutinefunction(self.key) or inspect.iscoroutinefunction(type(self.key).__call__):
-            raise TypeError(f"{self.name}: key={self.key!r}: it is async: give a function that returns the string at once")
         if self.methods is not None:
             methods = {method.upper() for method in strings(f"{self.name}: methods", self.methods)}
             for method in methods:
-                if method in EVERY:
-                    raise ValueError(f"{self.name}: methods: {method!r}: give None for all")
                 if not _METHOD.fullmatch(method):
-                    raise ValueError(f"{self.name}: methods: {method!r}: give each as a string of its own, like 'GET'")
+                    raise ValueError(f"{self.name}: methods: {method!r}: give each, like 'GET', or None for all")
             object.__setattr__(self, "methods", frozenset(methods | ({"HEAD"} if "GET" in methods else set())))
         if self.routes is not None:
             rules = tuple(Rule.read(f"{self.name}: routes", text) for text in strings(f"{self.name}: routes", self.routes))
             object.__setattr__(self, "rules", rules)
-            for rule in rules:
-                if self.methods and not any(rule.matches(method, rule.template) for method in self.methods):
-                    raise ValueError(
-                        f"{self.name}: routes: {rule.text!r}: {rule.method} is none of its methods; it counts nothing"
-                    )
         for argument, given in (("methods", self.methods), ("routes", self.rules)):
             if getattr(self, argument) is not None and not given:
                 raise ValueError(f"{self.name}: {argument} is empty, and counts nothing: give None for all")
@@ -99,7 +83,6 @@ class Limit:
         return meant and self.limit in (None, limit)
 
 
-@suggesting
 @dataclass(frozen=True, eq=False)
 class Rate(Limit):
     """So many requests in ``per`` seconds: ``Rate(1500, per=60, name="requests")``. For the keywords see ``Limit``.
@@ -129,7 +112,6 @@ class Rate(Limit):
         return self.interval * self.amount
 
 
-@suggesting
 @dataclass(frozen=True, eq=False)
 class Concurrency(Limit):
     """So many requests at work at the same time: ``Concurrency(50, name="reads", methods=["GET"])``. See ``Limit``.

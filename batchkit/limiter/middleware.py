@@ -11,7 +11,6 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchkit._arguments import check_choice, check_seconds
-from batchkit._checks.keywords import suggesting
 from batchkit._checks.settings import LIMITER_ERRORS
 from batchkit._record import record_of
 from batchkit._routing.standard import departure
@@ -32,7 +31,6 @@ logger = logging.getLogger("batchkit")
 ANYWHERE = (End(None, below=True),)
 
 
-@suggesting
 class LimitMiddleware:
     """Pure ASGI middleware that asks ``limiter`` for each HTTP request; what it refuses is answered 429.
 
@@ -57,14 +55,8 @@ class LimitMiddleware:
         limiter_errors: str = "refuse",
         help: str | None = None,
     ) -> None:
-        if isinstance(app, type) or not callable(app):
-            raise TypeError(f"app={app!r}: give an ASGI app")
-        if not isinstance(limiter, Limiter):
-            raise TypeError(f"limiter={limiter!r}: give a Limiter")
         check_seconds("limiter_timeout", limiter_timeout)
         check_choice("limiter_errors", limiter_errors, LIMITER_ERRORS)
-        if not isinstance(help, str | None):
-            raise TypeError(f"help={help!r}: give a text, or None")
         self.app = app
         self.limiter = limiter
         self.limiter_timeout = limiter_timeout
@@ -80,7 +72,7 @@ class LimitMiddleware:
             async def tell(message: Message) -> None:
                 if message["type"] == "lifespan.startup.complete" and table is not None:
                     # The app may have added routes until now.
-                    self._warn(table, mounted=False)
+                    self._warn(table)
                 await send(message)
 
             async with self.limiter:
@@ -114,22 +106,16 @@ class LimitMiddleware:
             response = Response(content, error.status_code, headers, "application/json; charset=utf-8")
             await response(scope, receive, send)
 
-    def _warn(self, table: Table, *, mounted: bool) -> None:
+    def _warn(self, table: Table) -> None:
         try:
-            for sentence in self._advice(table, mounted):
+            for sentence in self._advice(table):
                 logger.warning("LimitMiddleware: %s", sentence)
         except Exception:
             # It looks into whatever the host is made of, and must not keep it from answering.
             logger.debug("The set-up could not be looked through", exc_info=True)
 
-    def _advice(self, table: Table, mounted: bool) -> Iterator[str]:
+    def _advice(self, table: Table) -> Iterator[str]:
         entries = list(table.leaves())
-        if mounted and self._is_elsewhere(table, entries):
-            yield (
-                "the batch endpoint that asks this limiter is in another app, and routes= of its limits is for that one's: add "
-                "the middleware there, and not below it"
-            )
-            return
         yield from self.limiter.unmet(entries)
         for entry in entries:
             if isinstance(entry.endpoint, BatchEndpoint) and not self._asked_by(entry.endpoint):
@@ -137,16 +123,6 @@ class LimitMiddleware:
                     f"the batch endpoint at {entry.template} does not ask this limiter, so its actions are counted one by one as "
                     "they run: give it cost_hook=limiter, or where its hook asks the limiter, say limiter.free(endpoint)"
                 )
-
-    def _is_elsewhere(self, table: Table, entries: Sequence[Entry]) -> bool:
-        """Whether batches are counted by the templates of another app."""
-        hosts = [routed(getattr(endpoint, "host", None)) for endpoint in self.limiter.endpoints]
-        return (
-            any(limit.rules for limit in self.limiter.limits)
-            and bool(hosts)
-            and not any(self._asked_by(layer) for entry in entries for layer in (entry.endpoint, *entry.around))
-            and not any(getattr(host, "router", host) is table.source for host in hosts)
-        )
 
     def _asked_by(self, endpoint: object) -> bool:
         return any(endpoint is each for each in self.limiter.endpoints)
@@ -168,7 +144,7 @@ class LimitMiddleware:
             if table is None:
                 return ANYWHERE
             # In a mount, or on a server that sends no lifespan, there was no start to tell it at.
-            self._warn(table, mounted="app_root_path" in scope)
+            self._warn(table)
         app = self._host
         if app is not None and scope.get("app") is not app and departure(app) is not None:
             # It stands between this and its routes.

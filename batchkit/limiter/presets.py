@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from batchkit._checks.keywords import suggesting
 from batchkit.limiter.keys import Key, by_client
 from batchkit.limiter.limits import Concurrency, Limit, Rate
 
 __all__ = ["asana_limits"]
 
 
-@suggesting
 def asana_limits(*, per_minute: int = 1500, search_routes: Iterable[str] | None = None, key: Key = by_client) -> list[Limit]:
     """The limits that Asana publishes for one client: requests a minute (1500; 150 for a free plan), 60 searches a minute, and at
     once 50 reads and 15 writes.

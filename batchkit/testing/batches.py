@@ -10,7 +10,6 @@ from typing import Any, overload
 
 from starlette.types import ASGIApp
 
-from batchkit._checks.keywords import suggesting
 from batchkit.testing.asgi import Answer
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 
@@ -49,7 +48,6 @@ class BatchRefused(AssertionError):
         super().__init__(f"POST {path} was answered {answer.status}: {'; '.join(self.messages)}")
 
 
-@suggesting
 def action(
     method: str, relative_path: str, data: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -98,7 +96,6 @@ def post_batch(
 ) -> Coroutine[Any, Any, list[ActionResult]]: ...
 
 
-@suggesting
 def post_batch(
     client: Client | AsyncClient | ASGIApp,
     *actions: Mapping[str, Any],

@@ -10,7 +10,6 @@ from inspect import isawaitable, signature
 from starlette.applications import Starlette
 
 from batchkit._arguments import check_choice, check_seconds
-from batchkit._checks.keywords import suggesting
 from batchkit.model import METHODS
 from batchkit.settings import CostHook
 from batchkit.testing.client import check_headers
@@ -19,7 +18,6 @@ from batchkit.testing.testbed import CostHookError, Testbed
 __all__ = ["CostHookError", "check_cost_hook"]
 
 
-@suggesting
 async def check_cost_hook(
     make_hook: Callable[[], CostHook | Awaitable[CostHook]],
     *,

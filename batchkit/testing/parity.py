@@ -9,7 +9,6 @@ from typing import Any, Literal, overload
 from starlette.types import ASGIApp
 
 from batchkit._arguments import strings
-from batchkit._checks.keywords import suggesting
 from batchkit._checks.settings import checked
 from batchkit._protocol.content import undo_coding
 from batchkit._protocol.paths import parent
@@ -52,7 +51,6 @@ def assert_same_as_alone(
 ) -> Coroutine[Any, Any, None]: ...
 
 
-@suggesting
 def assert_same_as_alone(
     client: Client | AsyncClient | ASGIApp,
     *actions: Mapping[str, Any],

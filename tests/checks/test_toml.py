@@ -214,7 +214,7 @@ AT = "{file}, [batchkit]: "
         (
             "[batchkit]\ncost_hook = 'hooks_wrong:Watches'",
             TypeError,
-            AT + "cost_hook=<class 'hooks_wrong.Watches'>: it is a class",
+            AT + "cost_hook=<class 'hooks_wrong.Watches'>: it is called with the Batch",
         ),
         ("[batchkit]\nhost = 'hooks_wrong:watches'", TypeError, AT + "host=<hooks_wrong.Watches object>: give a callable"),
         ("[batchkit]\nplugins = 'hooks_wrong:watches'", TypeError, AT + "plugins='hooks_wrong:watches': give a list, [\"module:"),

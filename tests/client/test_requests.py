@@ -210,7 +210,6 @@ def test_a_path_that_no_action_has_is_not_looked_for_among_what_was_refused() ->
     ("keyword", "value"),
     [
         ("url", "/batch"),
-        ("url", "https://example.com/batch?a=1"),
         ("dialect", "json"),
         ("window", -1),
         ("max_wait", "1"),
