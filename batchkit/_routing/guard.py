@@ -8,12 +8,13 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from starlette.routing import Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit._protocol.headers import host_header
 from batchkit._protocol.schema import judge
 from batchkit._record import RUNNING, Record, record_of
 from batchkit._routing.find import Found
+from batchkit._routing.lifespan import telling
 from batchkit._routing.matching import FULL, NONE, route_path
 from batchkit.errors import InvalidAction, NotBatchable, SchemaViolation
 from batchkit.model import ACTION_KEY
@@ -166,15 +167,8 @@ class Guards:
             return
         self.state = scope.get("state", {})
         self.context = copy_context()
-
-        async def tell(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                # The app may have added routes until now.
-                self.started()
-            await send(message)
-
         async with self._life:
-            await guard.app(scope, receive, tell)
+            await guard.app(scope, receive, telling(send, self.started))
 
 
 def _post(router: Router, endpoint: Guards) -> Guard | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit._arguments import check_choice, check_seconds
 from batchkit._checks.settings import LIMITER_ERRORS
 from batchkit._record import record_of
+from batchkit._routing.lifespan import telling
 from batchkit._routing.standard import departure
 from batchkit._routing.table import Entry, Table, routed
 from batchkit._running.charging import Charged
@@ -67,16 +69,10 @@ class LimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            table = self._read(scope)
-
-            async def tell(message: Message) -> None:
-                if message["type"] == "lifespan.startup.complete" and table is not None:
-                    # The app may have added routes until now.
-                    self._warn(table)
-                await send(message)
-
+            if (table := self._read(scope)) is not None:
+                send = telling(send, partial(self._warn, table))
             async with self.limiter:
-                await self.app(scope, receive, tell)
+                await self.app(scope, receive, send)
             return
         if scope["type"] != "http" or self._is_charged(scope, receive, send):
             await self.app(scope, receive, send)
