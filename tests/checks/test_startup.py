@@ -99,6 +99,24 @@ async def test_a_limit_on_a_route_that_is_not_there(
 
 
 @pytest.mark.anyio
+async def test_a_limiter_that_direct_requests_do_not_meet(caplog: pytest.LogCaptureFixture) -> None:
+    says = "cost_hook: direct requests are not counted: write app.add_middleware(LimitMiddleware, limiter=limiter)"
+    limiter, another = Limiter(asana_limits()), Limiter(asana_limits())
+    for around in ([], [Middleware(LimitMiddleware, limiter=another)]):
+        app = Starlette(routes=ROUTES, middleware=around)
+        told = await warned(BatchEndpoint(policy="all", cost_hook=limiter).mount_to(app), caplog)
+        assert says in told
+    # Around the app, in it, or in one that is mounted, whose middleware is made with its first request.
+    inner = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    app = Starlette(routes=[Mount("/sub", inner)])
+    assert await warned(BatchEndpoint(policy="all", cost_hook=limiter).mount_to(app), caplog) == []
+    app = Starlette(routes=ROUTES)
+    outer = LimitMiddleware(app, limiter=limiter)
+    BatchEndpoint(policy="all", cost_hook=limiter, host=outer).mount_to(app)
+    assert await warned(outer, caplog) == []
+
+
+@pytest.mark.anyio
 async def test_a_limiter_that_no_batch_asks(caplog: pytest.LogCaptureFixture) -> None:
     limiter = Limiter(asana_limits())
     for cost_hook in (None, Limiter(asana_limits())):
