@@ -13,7 +13,7 @@ from batchkit._routing.table import Table
 from batchkit._routing.templates import is_below, unmet
 from batchkit.settings import Settings
 
-__all__ = ["advice"]
+__all__ = ["advice", "repeated"]
 
 logger = logging.getLogger("batchkit")
 
@@ -118,3 +118,13 @@ def _base_path(survey: Survey) -> Iterator[str]:
     if base_path and survey.running and not any(is_below(base_path, entry.template) for _, entry in survey.running):
         given = f"base_path={base_path!r}" if survey.endpoint.base_path else f"{base_path!r}, the parent of the batch URL"
         yield f"{given}: no route that may run is below it: give base_path='/', or what your routes are below"
+
+
+def repeated(path: str, base_path: str, root_path: str) -> str | None:
+    """What to say of the ``path`` of an action that no route has; None unless its relative path repeats the base path."""
+    relative = path.removeprefix(base_path)
+    # As clients see it, or as the app does behind a proxy.
+    for prefix in (base_path, base_path.removeprefix(root_path)):
+        if prefix and relative.startswith(prefix + "/"):
+            return f"relative_path={relative!r} repeats the base path {prefix!r}: write {relative.removeprefix(prefix)!r}"
+    return None

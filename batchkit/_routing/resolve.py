@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from batchkit._checks.startup import advice
+from batchkit._checks.startup import advice, repeated
 from batchkit._protocol.scope import Frame
 from batchkit._routing.find import Found, find
 from batchkit._routing.guard import Guards
@@ -34,6 +34,7 @@ class Resolver:
         self.guards = guards
         self.logged = False
         self.told: set[str] = set()
+        self.told_repeated = False
         self.table = Table(router, settings, guards=guards)
 
     def log(self, base_path: str | None) -> None:
@@ -73,6 +74,8 @@ class Resolver:
                 action.app = self.app
                 if found.error is None:
                     action.refusal = self._verdict(action, found)
+                    if found.entry is None and not self.told_repeated:
+                        self._tell_repeated(action, frame)
                 else:
                     # The host fails on it, as on the same request alone.
                     action.below = True
@@ -80,6 +83,12 @@ class Resolver:
                 if self.table.guard is None and (action.refusal or found.error):
                     # Where no guard can stand, what is not on the host's list does not enter.
                     action.refuse(action.refusal or self._refused(action, "its route cannot be told"), self.settings.help)
+
+    def _tell_repeated(self, action: Action, frame: Frame) -> None:
+        """Say so in the log, once, where an action meets no route because its relative path repeats the base path."""
+        if sentence := repeated(action.path, frame.base_path, frame.scope["root_path"]):
+            self.told_repeated = True
+            logger.warning("data.actions[%d]: %s", action.index, sentence)
 
     def _verdict(self, action: Action, found: Found) -> InvalidAction | None:
         entry, router = found.entry, found.table.router

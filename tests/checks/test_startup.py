@@ -22,7 +22,7 @@ from batchkit import BatchEndpoint, batchable, not_batchable
 from batchkit._checks import startup
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
 from tests.asgi import lifespan, request
-from tests.batches import action, batch
+from tests.batches import JSON, action, batch, envelope
 
 
 async def another_app(scope: Scope, receive: Receive, send: Send) -> None: ...
@@ -208,6 +208,32 @@ async def test_a_base_path_with_parameters_or_above_an_app_is_right(caplog: pyte
     for keywords, path in (({"base_path": "/t/acme"}, "/b"), ({"base_path": "/opaque"}, "/b"), ({}, "/t/{org}/batch")):
         endpoint_there = BatchEndpoint(policy="all", **keywords)  # type: ignore[arg-type]
         assert await warned(endpoint_there.mount_to(Starlette(routes=routes), path), caplog) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("root_path", "relative_path", "says"),
+    [
+        ("", "/api/tasks/1", "relative_path='/api/tasks/1' repeats the base path '/api': write '/tasks/1'"),
+        ("/v1", "/v1/api/tasks/1", "relative_path='/v1/api/tasks/1' repeats the base path '/v1/api': write '/tasks/1'"),
+        ("/v1", "/api/tasks/1", "relative_path='/api/tasks/1' repeats the base path '/api': write '/tasks/1'"),
+        ("", "/apis/tasks/1", None),
+        ("", "/elsewhere", None),
+        # There is one below.
+        ("", "/api/here", None),
+    ],
+)
+async def test_a_relative_path_that_repeats_the_base_path(
+    root_path: str, relative_path: str, says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes = [Route("/api/tasks/{gid}", batchable(endpoint)), Route("/api/api/here", batchable(endpoint))]
+    app = BatchEndpoint().mount_to(Starlette(routes=routes), "/api/batch")
+    for _ in range(2):
+        body = envelope(action("/tasks/1"), action(relative_path))
+        answer = await request(app, "POST", "/api/batch", headers=[JSON], body=body, root_path=root_path)
+        # The log alone tells.
+        assert b"repeats" not in answer.body
+    assert warnings(caplog) == ([] if says is None else [f"data.actions[1]: {says}"])
 
 
 @pytest.mark.anyio
