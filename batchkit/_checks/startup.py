@@ -19,6 +19,7 @@ logger = logging.getLogger("batchkit")
 
 # Those with a body.
 WRITES = ("POST", "PUT", "PATCH")
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Survey:
@@ -95,7 +96,10 @@ def _bodies(survey: Survey) -> Iterator[str]:
         body = getattr(getattr(entry.route, "body_field", None), "field_info", None)
         if method not in WRITES or body is None:
             continue
-        if survey.endpoint.dialect == "asana" and _lacks_data(body):
+        if body.media_type in FORMS:
+            if body.is_required():
+                yield f"{method} {entry.template}: takes a form or a file, which no action can carry: mark it @not_batchable"
+        elif survey.endpoint.dialect == "asana" and _lacks_data(body):
             yield f"{method} {entry.template}: its body has no 'data', where dialect='asana' puts all: give dialect='plain'"
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Body, FastAPI
+from fastapi import APIRouter, Body, FastAPI, File, Form, UploadFile
 from pydantic import AliasChoices, BaseModel, Field, RootModel, model_validator
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -391,6 +391,24 @@ async def test_bodies_that_asanas_dialect_cannot_send(caplog: pytest.LogCaptureF
     assert await warned(BatchEndpoint(dialect="plain").mount_to(app, "/plain"), caplog) == []
     BatchEndpoint().mount_to(app)
     assert await warned(app, caplog) == [f"POST /1: {says}", f"PUT /2: {says}"]
+
+
+async def login(name: Annotated[str, Form()]) -> None: ...
+async def upload(file: UploadFile, name: Annotated[str, Form()]) -> None: ...
+async def form(task: Annotated[Task, Form()]) -> None: ...
+async def maybe(file: Annotated[bytes, File()] = b"") -> None: ...
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("dialect", ["asana", "plain"])
+async def test_bodies_that_no_action_has(dialect: Any, caplog: pytest.LogCaptureFixture) -> None:
+    app, router = FastAPI(), APIRouter()
+    for each in (login, upload, form, maybe):
+        router.post(f"/{each.__name__}")(each)
+    app.include_router(router)
+    says = "takes a form or a file, which no action can carry: mark it @not_batchable"
+    told = await warned(BatchEndpoint(dialect=dialect, policy="all", exclude=["/form"]).mount_to(app), caplog)
+    assert told == [f"POST /login: {says}", f"POST /upload: {says}"]
 
 
 # Units
