@@ -25,13 +25,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import batchkit
 import batchkit.testing
 from batchkit import Batch, BatchEndpoint, BatchError, TooManyRequests, batchable, not_batchable, openapi
+from batchkit._checks.mounting import check_mount
 from batchkit._protocol.schema import explain
 from batchkit._routing.marks import Mark, read_mark
 from batchkit._routing.table import Table
@@ -184,6 +185,24 @@ WRONG: list[tuple[Any, str]] = [
     (wrong(endpoint_for(allow=["/x"])().mount_to, Starlette()), "mount_to: allow=['/x'] is for other hosts: mark the routes"),
     (wrong(FastAPI().post("/batch"), BatchEndpoint()), "and no path operation: write endpoint.mount_to(app, '/batch')"),
     (wrong(TestClient(BatchEndpoint()).__enter__), "A BatchEndpoint has no lifespan: serve the app that it is mounted to"),
+    # BatchEndpoint.mount_to(app, "/batch") gives the path in place of the app, as swapped arguments do.
+    (wrong(check_mount, "/batch", "/batch"), "'/batch' stands where the app does: write BatchEndpoint(…).mount_to(app"),
+    (wrong(check_mount, "/batch", Starlette()), "'/batch' stands where the app does"),
+    (wrong(check_mount, FastAPI, "/batch"), "FastAPI'> is a class: give the app itself"),
+    (wrong(check_mount, batchable(FastAPI()), "/batch"), "what batchable(app) returns is for Mount(…): give the app"),
+    (wrong(check_mount, Middleware, "/batch"), "is a class: give the app itself"),
+    (
+        wrong(check_mount, LimitMiddleware(Starlette(), limiter=limiter), "/batch"),
+        "LimitMiddleware object> is around your app: write BatchEndpoint(host=<this>).mount_to(<your app>)",
+    ),
+    (wrong(check_mount, None, "/batch"), "mount_to: None is no app: give one of Starlette or FastAPI"),
+    (wrong(check_mount, wsgi, "/batch"), "takes (environ: 'Any', start_response: 'Any') -> 'list[bytes]': give an ASGI app"),
+    (wrong(check_mount, another_app, "/batch"), "is no Starlette app and no Router: put the endpoint into its routes by hand"),
+    (wrong(check_mount, APIRouter(prefix="/api"), "/batch"), "name the app that includes the router: BatchEndpoint(host=app)"),
+    (wrong(check_mount, Starlette(), "batch"), "mount_to: 'batch': give a path like '/batch'"),
+    (wrong(check_mount, Starlette(), "/"), "mount_to: '/': give a path"),
+    (wrong(check_mount, Starlette(), None), "mount_to: None: give a path"),
+    (wrong(check_mount, Starlette(), "/{"), "mount_to: '/{': write parameters as"),
     # Hooks and plugins
     (endpoint_of(cost_hook=3), "cost_hook=3: give a callable"),
     (endpoint_of(cost_hook=no_argument), "no_argument>: it is called with the Batch, and takes ()"),
@@ -571,6 +590,13 @@ class Adapter:
 def test_no_app_that_works_is_refused(app: Any) -> None:
     BatchEndpoint(host=app, base_path="/")
     Mount("/x", not_batchable(app))
+
+
+@pytest.mark.parametrize(
+    ("app", "host"), [(Starlette(), None), (FastAPI(), None), (Router(), None), (APIRouter(prefix="/api"), FastAPI())]
+)
+def test_no_mount_that_works_is_refused(app: Any, host: Any) -> None:
+    check_mount(app, "/t/{tenant}/batch", host)
 
 
 class Hook:
