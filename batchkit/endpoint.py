@@ -18,6 +18,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit._arguments import nearest
+from batchkit._checks.mounting import check_mount
 from batchkit._checks.settings import checked
 from batchkit._checks.startup import announce
 from batchkit._checks.toml import KeywordFile
@@ -147,6 +148,7 @@ class BatchEndpoint:
         Raises TypeError for another kind of app, ValueError for a path that no request can have or that is a route already,
         or with ``allow``, RuntimeError for a second mount.
         """
+        check_mount(self, app, path)
         self._hosts.mount(self, app, path)
         return app
 

@@ -20,6 +20,7 @@ logger = logging.getLogger("batchkit")
 
 # Those with a body.
 WRITES = ("POST", "PUT", "PATCH")
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def announce(resolver: Resolver, base_path: str | None) -> None:
@@ -116,7 +117,10 @@ def _bodies(survey: Survey) -> Iterator[str]:
         body = getattr(getattr(entry.route, "body_field", None), "field_info", None)
         if method not in WRITES or body is None:
             continue
-        if survey.settings.dialect == "asana" and _lacks_data(body):
+        if body.media_type in FORMS:
+            if body.is_required():
+                yield f"{method} {entry.template}: takes a form or a file, which no action can carry: mark it @not_batchable"
+        elif survey.settings.dialect == "asana" and _lacks_data(body):
             yield f"{method} {entry.template}: its body has no 'data', where dialect='asana' puts all: give dialect='plain'"
 
 

@@ -61,8 +61,6 @@ class Mark(Struct, frozen=True):
 class MarkedApp:
     """An ASGI app with a mark, for objects that cannot carry one themselves."""
 
-    ADVICE = "what batchable(app) returns is for Mount(…): mark the routes of an app one by one, or give policy='all'"
-
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 

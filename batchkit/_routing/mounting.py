@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,10 +15,8 @@ from batchkit._protocol.scope import Frame, frame
 from batchkit._routing.allow_list import allow_list
 from batchkit._routing.fastapi import show_in_fastapi
 from batchkit._routing.guard import Guards
-from batchkit._routing.marks import MarkedApp
 from batchkit._routing.resolve import Resolver
 from batchkit._routing.table import routed
-from batchkit._routing.templates import check_template
 from batchkit.settings import Settings
 
 __all__ = ["Host", "Hosts"]
@@ -54,15 +51,8 @@ class Hosts:
     def mount(self, endpoint: ASGIApp, app: Starlette | Router, path: str) -> None:
         """Serve ``endpoint`` at ``path`` of ``app``: see ``BatchEndpoint.mount_to``."""
         settings = self._settings
-        if isinstance(app, MarkedApp):
-            raise TypeError(f"mount_to: {app.ADVICE}")
-        if not isinstance(app, Starlette | Router):
-            raise TypeError(f"mount_to: {app!r} is no Starlette app and no Router; mount the endpoint by hand with host=…")
         if self._mounted_to is not None:
             raise RuntimeError("mount_to: this BatchEndpoint is already mounted; make a second one")
-        if not isinstance(path, str) or not re.fullmatch(r"/[^?#\s]+", path):
-            raise ValueError(f"mount_to: {path!r}: give a path like '/batch'")
-        check_template("mount_to", path)
         if settings.allowed:
             raise ValueError(f"mount_to: allow={settings.allow!r} is for other hosts: mark the routes of this one @batchable")
         router = _router(app)

@@ -43,6 +43,7 @@ class Resolver:
         # Whether it is, and what was said then.
         self.announced = False
         self.told: set[str] = set()
+        self.told_repeated = False
         self.table = Table(router, settings, guards=guards)
 
     def resolve(self, actions: Sequence[Record], frame: Frame) -> None:
@@ -58,6 +59,8 @@ class Resolver:
                 action.app = self.app
                 if found.error is None:
                     action.refusal = self._verdict(action, found)
+                    if found.entry is None and not self.told_repeated:
+                        self._tell_repeated(action, frame)
                 else:
                     # The host fails on it, as on the same request alone.
                     action.below = True
@@ -65,6 +68,12 @@ class Resolver:
                 if self.table.guard is None and (action.refusal or found.error):
                     # Where no guard can stand, what is not on the host's list does not enter.
                     action.refuse(action.refusal or self._refused(action, "its route cannot be told"), self.settings.help)
+
+    def _tell_repeated(self, action: Record, frame: Frame) -> None:
+        """Say so in the log, once, where an action meets no route because its relative path repeats the base path."""
+        if sentence := _repeated(action.path, frame.base_path, frame.scope["root_path"]):
+            self.told_repeated = True
+            logger.warning("data.actions[%d]: %s", action.index, sentence)
 
     def _verdict(self, action: Record, found: Found) -> InvalidAction | None:
         entry, router = found.entry, found.table.router
@@ -97,3 +106,13 @@ class Resolver:
     def _refused(self, action: Record, reason: str) -> InvalidAction:
         logger.debug("data.actions[%d]: %s %s cannot run in a batch: %s", action.index, action.method, action.route, reason)
         return NotBatchable(f"data.actions[{action.index}]: This action cannot be used in a batch request")
+
+
+def _repeated(path: str, base_path: str, root_path: str) -> str | None:
+    """What to say of the ``path`` of an action that no route has; None unless its relative path repeats the base path."""
+    relative = path.removeprefix(base_path)
+    # As clients see it, or as the app does behind a proxy.
+    for prefix in (base_path, base_path.removeprefix(root_path)):
+        if prefix and relative.startswith(prefix + "/"):
+            return f"relative_path={relative!r} repeats the base path {prefix!r}: write {relative.removeprefix(prefix)!r}"
+    return None

@@ -67,6 +67,7 @@ class Limiter:
         ]
         self.gate = self.store if isinstance(self.store, MemoryStore) else MemoryStore()
         self.endpoints: list[object] = []
+        self.in_middleware = False
         self.told: set[str] = set()
         self.methods = frozenset(METHODS).union(*(limit.methods or () for limit in self.limits))
         self.covering = lru_cache(maxsize=4096)(self._covering)
@@ -143,9 +144,15 @@ class Limiter:
         return Upload(self, keys, slots, self.gate, shared)
 
     def unmet(self, entries: Sequence[Entry]) -> Iterator[str]:
-        """What to say of limits that count nothing, as ``entries``, all routes, have none of theirs."""
+        """What to say of limits that count nothing, as ``entries``, all routes, have none of theirs; and of a limiter that direct
+        requests do not meet.
+        """
         for limit in self.limits:
             yield from (f"{limit.name}: routes: {sentence}" for sentence in unmet(limit.rules, entries))
+        # The middleware of a mounted app is made with its first request.
+        apps = (app for entry in entries for app in (entry.endpoint, *entry.around))
+        if not (self.in_middleware or any(getattr(app, "user_middleware", None) for app in apps)):
+            yield "direct requests are not counted: write app.add_middleware(LimitMiddleware, limiter=limiter)"
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()

@@ -61,6 +61,7 @@ class LimitMiddleware:
         check_choice("limiter_errors", limiter_errors, LIMITER_ERRORS)
         self.app = app
         self.limiter = limiter
+        limiter.in_middleware = True
         self.limiter_timeout = limiter_timeout
         self.limiter_errors = limiter_errors
         self.help = help

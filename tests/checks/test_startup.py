@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Body, FastAPI
+from fastapi import APIRouter, Body, FastAPI, File, Form, UploadFile
 from pydantic import AliasChoices, BaseModel, Field, RootModel, model_validator
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -22,7 +22,7 @@ from batchkit import BatchEndpoint, batchable, not_batchable
 from batchkit._checks import startup
 from batchkit.limiter import Concurrency, Limiter, LimitMiddleware, Rate, asana_limits
 from tests.asgi import lifespan, request
-from tests.batches import action, batch
+from tests.batches import JSON, action, batch, envelope
 
 
 async def another_app(scope: Scope, receive: Receive, send: Send) -> None: ...
@@ -96,6 +96,24 @@ async def test_a_limit_on_a_route_that_is_not_there(
     app = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
     told = await warned(BatchEndpoint(cost_hook=limiter, policy="all").mount_to(app), caplog)
     assert [says is not None and says in sentence for sentence in told] == [True] * (2 * (says is not None))
+
+
+@pytest.mark.anyio
+async def test_a_limiter_that_direct_requests_do_not_meet(caplog: pytest.LogCaptureFixture) -> None:
+    says = "cost_hook: direct requests are not counted: write app.add_middleware(LimitMiddleware, limiter=limiter)"
+    limiter, another = Limiter(asana_limits()), Limiter(asana_limits())
+    for around in ([], [Middleware(LimitMiddleware, limiter=another)]):
+        app = Starlette(routes=ROUTES, middleware=around)
+        told = await warned(BatchEndpoint(policy="all", cost_hook=limiter).mount_to(app), caplog)
+        assert says in told
+    # Around the app, in it, or in one that is mounted, whose middleware is made with its first request.
+    inner = Starlette(routes=ROUTES, middleware=[Middleware(LimitMiddleware, limiter=limiter)])
+    app = Starlette(routes=[Mount("/sub", inner)])
+    assert await warned(BatchEndpoint(policy="all", cost_hook=limiter).mount_to(app), caplog) == []
+    app = Starlette(routes=ROUTES)
+    outer = LimitMiddleware(app, limiter=limiter)
+    BatchEndpoint(policy="all", cost_hook=limiter, host=outer).mount_to(app)
+    assert await warned(outer, caplog) == []
 
 
 @pytest.mark.anyio
@@ -190,6 +208,32 @@ async def test_a_base_path_with_parameters_or_above_an_app_is_right(caplog: pyte
     for keywords, path in (({"base_path": "/t/acme"}, "/b"), ({"base_path": "/opaque"}, "/b"), ({}, "/t/{org}/batch")):
         endpoint_there = BatchEndpoint(policy="all", **keywords)  # type: ignore[arg-type]
         assert await warned(endpoint_there.mount_to(Starlette(routes=routes), path), caplog) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("root_path", "relative_path", "says"),
+    [
+        ("", "/api/tasks/1", "relative_path='/api/tasks/1' repeats the base path '/api': write '/tasks/1'"),
+        ("/v1", "/v1/api/tasks/1", "relative_path='/v1/api/tasks/1' repeats the base path '/v1/api': write '/tasks/1'"),
+        ("/v1", "/api/tasks/1", "relative_path='/api/tasks/1' repeats the base path '/api': write '/tasks/1'"),
+        ("", "/apis/tasks/1", None),
+        ("", "/elsewhere", None),
+        # There is one below.
+        ("", "/api/here", None),
+    ],
+)
+async def test_a_relative_path_that_repeats_the_base_path(
+    root_path: str, relative_path: str, says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes = [Route("/api/tasks/{gid}", batchable(endpoint)), Route("/api/api/here", batchable(endpoint))]
+    app = BatchEndpoint().mount_to(Starlette(routes=routes), "/api/batch")
+    for _ in range(2):
+        body = envelope(action("/tasks/1"), action(relative_path))
+        answer = await request(app, "POST", "/api/batch", headers=[JSON], body=body, root_path=root_path)
+        # The log alone tells.
+        assert b"repeats" not in answer.body
+    assert warnings(caplog) == ([] if says is None else [f"data.actions[1]: {says}"])
 
 
 @pytest.mark.anyio
@@ -347,6 +391,24 @@ async def test_bodies_that_asanas_dialect_cannot_send(caplog: pytest.LogCaptureF
     assert await warned(BatchEndpoint(dialect="plain").mount_to(app, "/plain"), caplog) == []
     BatchEndpoint().mount_to(app)
     assert await warned(app, caplog) == [f"POST /1: {says}", f"PUT /2: {says}"]
+
+
+async def login(name: Annotated[str, Form()]) -> None: ...
+async def upload(file: UploadFile, name: Annotated[str, Form()]) -> None: ...
+async def form(task: Annotated[Task, Form()]) -> None: ...
+async def maybe(file: Annotated[bytes, File()] = b"") -> None: ...
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("dialect", ["asana", "plain"])
+async def test_bodies_that_no_action_has(dialect: Any, caplog: pytest.LogCaptureFixture) -> None:
+    app, router = FastAPI(), APIRouter()
+    for each in (login, upload, form, maybe):
+        router.post(f"/{each.__name__}")(each)
+    app.include_router(router)
+    says = "takes a form or a file, which no action can carry: mark it @not_batchable"
+    told = await warned(BatchEndpoint(dialect=dialect, policy="all", exclude=["/form"]).mount_to(app), caplog)
+    assert told == [f"POST /login: {says}", f"POST /upload: {says}"]
 
 
 # Units

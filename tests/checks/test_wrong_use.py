@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -176,7 +176,7 @@ WRONG: list[tuple[Any, str]] = [
     (endpoint_of(server_timing=1), "server_timing=1: give True or False, or None"),
     (wrong(BatchEndpoint.from_toml, None), "path=None: give the path of a TOML file"),
     # mount_to
-    (mount_to(another_app), "is no Starlette app and no Router; mount the endpoint by hand"),
+    (mount_to(another_app), "is no Starlette app and no Router: put the endpoint into its routes by hand"),
     (mount_to(Starlette(), "batch"), "mount_to: 'batch': give a path like '/batch'"),
     (mount_to(Starlette(), "/batch/*"), "mount_to: '/batch/*': write parameters as"),
     (wrong(mounted(), Starlette()), "this BatchEndpoint is already mounted; make a second one"),
@@ -184,6 +184,39 @@ WRONG: list[tuple[Any, str]] = [
     (wrong(endpoint_for(allow=["/x"])().mount_to, Starlette()), "mount_to: allow=['/x'] is for other hosts: mark the routes"),
     (wrong(FastAPI().post("/batch"), BatchEndpoint()), "and no path operation: write endpoint.mount_to(app, '/batch')"),
     (wrong(TestClient(BatchEndpoint()).__enter__), "A BatchEndpoint has no lifespan: serve the app that it is mounted to"),
+    # BatchEndpoint.mount_to(app, "/batch") gives the path in place of the app, as swapped arguments do.
+    (
+        wrong(BatchEndpoint.mount_to, Starlette(), "/batch"),
+        "'/batch' stands where the app does: write BatchEndpoint(…).mount_to(app",
+    ),
+    (wrong(BatchEndpoint().mount_to, "/batch", Starlette()), "'/batch' stands where the app does"),
+    (wrong(BatchEndpoint().mount_to, FastAPI, "/batch"), "FastAPI'> is a class: give the app itself"),
+    (
+        wrong(BatchEndpoint().mount_to, batchable(FastAPI()), "/batch"),
+        "what batchable(app) returns is for Mount(…): give the app",
+    ),
+    (wrong(BatchEndpoint().mount_to, Middleware, "/batch"), "is a class: give the app itself"),
+    (
+        wrong(BatchEndpoint().mount_to, LimitMiddleware(Starlette(), limiter=limiter), "/batch"),
+        "LimitMiddleware object> is around your app: write BatchEndpoint(host=<this>).mount_to(<your app>)",
+    ),
+    (wrong(BatchEndpoint().mount_to, None, "/batch"), "mount_to: None is no app: give one of Starlette or FastAPI"),
+    (
+        wrong(BatchEndpoint().mount_to, wsgi, "/batch"),
+        "takes (environ: 'Any', start_response: 'Any') -> 'list[bytes]': give an ASGI app",
+    ),
+    (
+        wrong(BatchEndpoint().mount_to, another_app, "/batch"),
+        "is no Starlette app and no Router: put the endpoint into its routes by hand",
+    ),
+    (
+        wrong(BatchEndpoint().mount_to, APIRouter(prefix="/api"), "/batch"),
+        "name the app that includes the router: BatchEndpoint(host=app)",
+    ),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "batch"), "mount_to: 'batch': give a path like '/batch'"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "/"), "mount_to: '/': give a path"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), None), "mount_to: None: give a path"),
+    (wrong(BatchEndpoint().mount_to, Starlette(), "/{"), "mount_to: '/{': write parameters as"),
     # Hooks and plugins
     (endpoint_of(cost_hook=3), "cost_hook=3: give a callable"),
     (endpoint_of(cost_hook=no_argument), "no_argument>: it is called with the Batch, and takes ()"),
@@ -563,6 +596,13 @@ class Adapter:
 def test_no_app_that_works_is_refused(app: Any) -> None:
     BatchEndpoint(host=app, base_path="/")
     Mount("/x", not_batchable(app))
+
+
+@pytest.mark.parametrize(
+    ("app", "host"), [(Starlette(), None), (FastAPI(), None), (Router(), None), (APIRouter(prefix="/api"), FastAPI())]
+)
+def test_no_mount_that_works_is_refused(app: Any, host: Any) -> None:
+    check_mount(app, "/t/{tenant}/batch", host)
 
 
 class Hook:
