@@ -117,6 +117,12 @@ def untyped(transport: Any) -> Any:
 
 # What a person wrote, mistakes and all, to be run later.
 wrong: Any = partial
+
+
+def mounted_to(*arguments: Any) -> Any:
+    return wrong(BatchEndpoint().mount_to, *arguments)
+
+
 endpoint_of = partial(partial, BatchEndpoint)
 endpoint_for = partial(partial, BatchEndpoint, host=another_app)
 mount_to = partial(partial, BatchEndpoint().mount_to)
@@ -189,34 +195,34 @@ WRONG: list[tuple[Any, str]] = [
         wrong(BatchEndpoint.mount_to, Starlette(), "/batch"),
         "'/batch' stands where the app does: write BatchEndpoint(…).mount_to(app",
     ),
-    (wrong(BatchEndpoint().mount_to, "/batch", Starlette()), "'/batch' stands where the app does"),
-    (wrong(BatchEndpoint().mount_to, FastAPI, "/batch"), "FastAPI'> is a class: give the app itself"),
+    (mounted_to("/batch", Starlette()), "'/batch' stands where the app does"),
+    (mounted_to(FastAPI, "/batch"), "FastAPI'> is a class: give the app itself"),
     (
-        wrong(BatchEndpoint().mount_to, batchable(FastAPI()), "/batch"),
+        mounted_to(batchable(FastAPI()), "/batch"),
         "what batchable(app) returns is for Mount(…): give the app",
     ),
-    (wrong(BatchEndpoint().mount_to, Middleware, "/batch"), "is a class: give the app itself"),
+    (mounted_to(Middleware, "/batch"), "is a class: give the app itself"),
     (
-        wrong(BatchEndpoint().mount_to, LimitMiddleware(Starlette(), limiter=limiter), "/batch"),
+        mounted_to(LimitMiddleware(Starlette(), limiter=limiter), "/batch"),
         "LimitMiddleware object> is around your app: write BatchEndpoint(host=<this>).mount_to(<your app>)",
     ),
-    (wrong(BatchEndpoint().mount_to, None, "/batch"), "mount_to: None is no app: give one of Starlette or FastAPI"),
+    (mounted_to(None, "/batch"), "mount_to: None is no app: give one of Starlette or FastAPI"),
     (
-        wrong(BatchEndpoint().mount_to, wsgi, "/batch"),
+        mounted_to(wsgi, "/batch"),
         "takes (environ: 'Any', start_response: 'Any') -> 'list[bytes]': give an ASGI app",
     ),
     (
-        wrong(BatchEndpoint().mount_to, another_app, "/batch"),
+        mounted_to(another_app, "/batch"),
         "is no Starlette app and no Router: put the endpoint into its routes by hand",
     ),
     (
-        wrong(BatchEndpoint().mount_to, APIRouter(prefix="/api"), "/batch"),
+        mounted_to(APIRouter(prefix="/api"), "/batch"),
         "name the app that includes the router: BatchEndpoint(host=app)",
     ),
-    (wrong(BatchEndpoint().mount_to, Starlette(), "batch"), "mount_to: 'batch': give a path like '/batch'"),
-    (wrong(BatchEndpoint().mount_to, Starlette(), "/"), "mount_to: '/': give a path"),
-    (wrong(BatchEndpoint().mount_to, Starlette(), None), "mount_to: None: give a path"),
-    (wrong(BatchEndpoint().mount_to, Starlette(), "/{"), "mount_to: '/{': write parameters as"),
+    (mounted_to(Starlette(), "batch"), "mount_to: 'batch': give a path like '/batch'"),
+    (mounted_to(Starlette(), "/"), "mount_to: '/': give a path"),
+    (mounted_to(Starlette(), None), "mount_to: None: give a path"),
+    (mounted_to(Starlette(), "/{"), "mount_to: '/{': write parameters as"),
     # Hooks and plugins
     (endpoint_of(cost_hook=3), "cost_hook=3: give a callable"),
     (endpoint_of(cost_hook=no_argument), "no_argument>: it is called with the Batch, and takes ()"),
@@ -602,7 +608,7 @@ def test_no_app_that_works_is_refused(app: Any) -> None:
     ("app", "host"), [(Starlette(), None), (FastAPI(), None), (Router(), None), (APIRouter(prefix="/api"), FastAPI())]
 )
 def test_no_mount_that_works_is_refused(app: Any, host: Any) -> None:
-    check_mount(app, "/t/{tenant}/batch", host)
+    BatchEndpoint(host=host).mount_to(app, "/t/{tenant}/batch")
 
 
 class Hook:
