@@ -363,7 +363,7 @@ async def test_a_straggler_keeps_its_slot_after_its_504(counting: Counting) -> N
             await go.wait()
         return Response()
 
-    async with limited(counting, Concurrency(2, name="s"), routes=[Route("/tasks", stubborn)], action_timeout=0.01) as app:
+    async with limited(counting, Concurrency(2, name="s"), routes=[Route("/tasks", stubborn)], action_timeout=0.25) as app:
 
         async def watch(scope: Scope, receive: Receive, send: Send) -> None:
             async def sending(message: Message) -> None:
@@ -683,7 +683,7 @@ async def test_what_a_hook_opens_it_keeps_until_all_work_has_ended(ends: str) ->
         log.append([action.result is not None for action in batch.actions])
 
     app = Starlette(routes=ENDINGS)
-    BatchEndpoint(policy="all", cost_hook=hook, action_timeout=0.05).mount_to(app)
+    BatchEndpoint(policy="all", cost_hook=hook, action_timeout=0.25).mount_to(app)
     for _ in range(2):
         results = await batch(app, action(f"/{ends}"), action("/hello"))
         assert [result["status_code"] for result in results] == [{"hello": 200, "fails": 500, "never": 504}[ends], 200]

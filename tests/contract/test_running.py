@@ -291,7 +291,7 @@ async def test_an_overdue_action_is_504_and_the_others_keep_their_results(from_m
         raise AssertionError
 
     if from_mark:
-        app = hosting(Route("/never", batchable(timeout=0.01)(never)), Route("/hello", hello))
+        app = hosting(Route("/never", batchable(timeout=0.25)(never)), Route("/hello", hello))
     else:
         app = hosting(Route("/never", never), Route("/hello", hello), action_timeout=0.25)
     results = await batch(app, action("/hello"), action("/never"), action("/hello"))

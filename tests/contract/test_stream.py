@@ -519,7 +519,7 @@ async def test_the_stream_ends_although_a_thread_runs_on() -> None:
         let_go.wait()
         return Response()
 
-    app = hosting(Route("/blocks", batchable(timeout=0.01)(blocks)), HELLO)
+    app = hosting(Route("/blocks", batchable(timeout=0.25)(blocks)), HELLO)
     async with calling(app, Client(action("/blocks"), action("/hello"))) as client:
         try:
             await client.until(lambda: client.complete)

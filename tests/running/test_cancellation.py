@@ -217,7 +217,7 @@ async def test_the_answer_goes_out_at_the_deadline_although_a_thread_runs_on() -
             ended.append("shielded")
         return Response()
 
-    soon = batchable(timeout=0.01)
+    soon = batchable(timeout=0.25)
     app = hosting(Route("/blocks", soon(blocks)), Route("/shielded", soon(shielded)), Route("/waits", waits))
     server = Server(action("/blocks"), action("/shielded"), action("/waits"))
     async with anyio.create_task_group() as tasks:
