@@ -16,8 +16,10 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchkit._checks.keywords import suggesting
+from batchkit._protocol.answer import encode, encode_error
 from batchkit._protocol.headers import line_type
-from batchkit._protocol.request import decode, encode
+from batchkit._protocol.paths import parent
+from batchkit._protocol.request import decode
 from batchkit._protocol.scope import Frame, frame
 from batchkit._routing.allow_list import allow_list
 from batchkit._routing.fastapi import SIGNATURE, show_in_fastapi
@@ -133,9 +135,9 @@ class BatchEndpoint(Settings):
             raise ValueError(f"mount_to: {path!r} is a route already: give another path")
         # Around the app there may be middleware of its own, which does not say what it leads to.
         host = app if self.host is None else routed(self.host) or app
-        parent = _parent(prefix + path) if self.base_path is None else self.base_path
+        base_path = parent(prefix + path) if self.base_path is None else self.base_path
         # Below a mount, its prefix is known only by each request.
-        self._hosts[id(app if self.host is None else self.host)] = self._guarded(host, parent if host is app else None)
+        self._hosts[id(app if self.host is None else self.host)] = self._guarded(host, base_path if host is app else None)
         # First, so that no catch-all of the host can take its path.
         router.routes.insert(0, Route(prefix + path, self))
         if hasattr(router, "add_api_route"):
@@ -196,7 +198,7 @@ class BatchEndpoint(Settings):
                 running.log()
 
     async def _refuse(self, send: Send, error: BatchError) -> None:
-        await _send(send, error.status_code, error.content(self.help), error.raw_headers)
+        await _send(send, error.status_code, encode_error(error, self), error.raw_headers)
 
     async def _show(self, scope: Scope, send: Send) -> None:
         resolver, guards = self._host_of(scope)
@@ -216,7 +218,7 @@ class BatchEndpoint(Settings):
         )
 
     def _guarded(self, host: Starlette | Router, base_path: str | None = None) -> tuple[Resolver, Guards]:
-        guards = Guards(self.help, lambda: resolver.log(base_path), self.cost_hook)
+        guards = Guards(self, lambda: resolver.log(base_path))
         resolver = Resolver(host if self.host is None else self.host, self, routes=host, guards=guards)
         return resolver, guards
 
@@ -253,10 +255,6 @@ def _came_past(resolver: Resolver, scope: Scope) -> bool:
     """Whether a batch came through another app than the guarded one: so may what middleware that is named as host leads to."""
     router = scope.get("router")
     return isinstance(router, Router) and router is not resolver.table.router
-
-
-def _parent(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[0]
 
 
 def _router(app: Starlette | Router) -> Router:

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit.errors import BatchError, InvalidAction
+from batchkit.errors import InvalidAction
 
 if TYPE_CHECKING:
     from batchkit._routing.find import Found
@@ -25,6 +25,8 @@ ACTION_KEY = "batchkit.action"
 
 # What an action's method may be (contract section 2).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# Those whose data is the query, as their requests have no body.
+BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class Running(Protocol):
@@ -59,11 +61,6 @@ class Result(Struct, frozen=True, eq=False, gc=False):
     def headers(self) -> Headers:
         """The header fields, read by name without regard to case."""
         return Headers(raw=self.raw_headers)
-
-    @classmethod
-    def of_error(cls, error: BatchError, help: str | None, duration: float = 0.0) -> Result:
-        """The result of an action that batchkit itself answers."""
-        return cls(error.status_code, [(b"content-type", b"application/json"), *error.raw_headers], error.content(help), duration)
 
 
 @dataclass(eq=False, slots=True)
@@ -116,16 +113,11 @@ class Action:
     charged_by: tuple[object, ...] = ()
     batch_context: Context | None = None
 
-    @property
-    def place(self) -> str:
-        """Where its data stands in the batch."""
-        return f"data.actions[{self.index}].data"
-
     below: bool = False
 
-    def refuse(self, error: BatchError, help: str | None) -> None:
+    def refuse(self, result: Result) -> None:
         """Give the action its result before anything runs."""
-        self.result = Result.of_error(error, help)
+        self.result = result
         self.runs = False
         self.app = None
         self.scope = None

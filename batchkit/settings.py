@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, Self
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from batchkit._checks.hooks import check_app, check_hook, check_plugin
 from batchkit._checks.keywords import suggesting
 from batchkit._checks.toml import Table
+from batchkit._protocol.dialects import DIALECTS, DialectName
 from batchkit._protocol.scope import OWN_KEYS, SCOPE_KEYS, WITHHELD
 from batchkit._routing.templates import Rule, check_template, is_below, read_template
 from batchkit.errors import BatchError
@@ -38,7 +39,7 @@ NEVER_HEADERS = frozenset(
 )
 
 LIMITER_ERRORS = ("refuse", "allow")
-CHOICES = {"dialect": ("asana", "plain"), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
+CHOICES: dict[str, Collection[str]] = {"dialect": DIALECTS.keys(), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
 
 # Besides that, a hook may be told of the endpoint (``free(endpoint)``), say at the start which routes it means that are not there
 # (``unmet(entries)``), be a context itself, entered for the life of the app that the endpoint is mounted to, and give contexts
@@ -87,7 +88,7 @@ class Settings:
 
     host: ASGIApp | None = None
     base_path: str | None = None
-    dialect: Literal["asana", "plain"] = "asana"
+    dialect: DialectName = "asana"
     policy: Literal["marked", "all"] = "marked"
     exclude: Sequence[str] = ()
     allow: Sequence[str] = ()
@@ -223,9 +224,9 @@ class Settings:
                 raise TypeError(f"plugins: {plugin!r} has none of the methods 'batch', 'action' and 'refused'")
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError where the value of keyword ``name`` is none of ``choices``."""
-    if value not in choices:
+    if value not in [*choices]:
         raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, choices))}")
 
 

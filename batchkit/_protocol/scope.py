@@ -15,6 +15,7 @@ from msgspec import Struct
 from starlette.types import Scope
 
 from batchkit._protocol.headers import less_lines
+from batchkit._protocol.paths import parent
 from batchkit.model import ACTION_KEY, Action
 
 __all__ = ["OWN_KEYS", "SCOPE_KEYS", "WITHHELD", "Frame", "frame", "host_header", "is_withheld"]
@@ -122,7 +123,7 @@ def frame(
     if state is None:
         state = {key: value for key, value in scope.get("state", {}).items() if not key.startswith("_")}
     if base_path is None:
-        path, raw_path = _parent(scope["path"], scope.get("raw_path") or b"")
+        path, raw_path = _parents(scope["path"], scope.get("raw_path") or b"")
     else:
         path = root_path + base_path.rstrip("/")
         raw_path = quote(path).encode()
@@ -140,10 +141,9 @@ def host_header(scope: Scope) -> bytes | None:
     return None
 
 
-def _parent(path: str, raw_path: bytes) -> tuple[str, bytes]:
+def _parents(path: str, raw_path: bytes) -> tuple[str, bytes]:
     """The path, decoded and raw, of the API whose batch endpoint has been called at this path."""
-    path = path.rstrip("/").rpartition("/")[0]
-    raw_path = raw_path.partition(b"?")[0].rstrip(b"/").rpartition(b"/")[0]
+    path, raw_path = parent(path), parent(raw_path.partition(b"?")[0])
     if (unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")) != path:
         raw_path = quote(path).encode()
     return path, raw_path

@@ -23,6 +23,7 @@ from batchkit._checks.vocabulary import misspelled
 from batchkit._routing.standard import answers_405
 from batchkit._schemas.compiler import compile_schema
 from batchkit._schemas.validation import Node
+from batchkit.model import METHODS
 
 __all__ = [
     "BATCHABLE",
@@ -55,7 +56,7 @@ _copies: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[Any]]] = weakref.W
 # What functools.cache gives; any other object with __wrapped__ may be an app.
 CACHED = type(functools.cache(lambda: None))
 
-HANDLERS = ("get", "head", "post", "put", "patch", "delete")
+HANDLERS = tuple(method.lower() for method in METHODS)
 
 
 class Mark(Struct, frozen=True):

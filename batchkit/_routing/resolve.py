@@ -9,13 +9,15 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from batchkit._checks.startup import advice
+from batchkit._protocol.answer import error_result
+from batchkit._protocol.dialects import DIALECTS
 from batchkit._protocol.scope import Frame
 from batchkit._routing.find import Found, find
 from batchkit._routing.guard import Guards
 from batchkit._routing.matching import FULL
 from batchkit._routing.standard import has_low_priority_routes
 from batchkit._routing.table import Table
-from batchkit.errors import InvalidAction
+from batchkit.errors import MAY_NOT_RUN, InvalidAction
 from batchkit.model import Action, Batch
 from batchkit.settings import Settings
 
@@ -79,7 +81,8 @@ class Resolver:
                     logger.debug("data.actions[%d]: its route cannot be told", action.index, exc_info=found.error)
                 if self.table.guard is None and (action.refusal or found.error):
                     # Where no guard can stand, what is not on the host's list does not enter.
-                    action.refuse(action.refusal or self._refused(action, "its route cannot be told"), self.settings.help)
+                    refusal = action.refusal or self._refused(action, "its route cannot be told")
+                    action.refuse(error_result(refusal, self.settings))
 
     def _verdict(self, action: Action, found: Found) -> InvalidAction | None:
         entry, router = found.entry, found.table.router
@@ -111,4 +114,4 @@ class Resolver:
 
     def _refused(self, action: Action, reason: str) -> InvalidAction:
         logger.debug("data.actions[%d]: %s %s cannot run in a batch: %s", action.index, action.method, action.route, reason)
-        return InvalidAction(f"data.actions[{action.index}]: This action cannot be used in a batch request")
+        return InvalidAction(f"{DIALECTS[self.settings.dialect].place(action.index)}: {MAY_NOT_RUN}")

@@ -59,7 +59,7 @@ class Dispatch:
     ) -> None:
         self.batch = batch
         self.limit = settings.max_result_size
-        self.help = settings.help
+        self.settings = settings
         self.default_timeout = settings.action_timeout
         self.complete: Event | None = None
         self.over = False

@@ -6,10 +6,12 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import httpx2
 
+from batchkit._protocol.dialects import DIALECTS, DialectName
+from batchkit._protocol.paths import parent
 from batchkit.settings import check_base_path, check_choice, check_seconds
 
 __all__ = ["Options", "Server", "check_request", "check_transport", "only_for", "read_url", "shown"]
@@ -34,7 +36,7 @@ class Options(TypedDict, total=False):
     """
 
     base_path: str | None
-    dialect: Literal["asana", "plain"]
+    dialect: DialectName
     max_actions: int
     max_body_size: int
     max_wait: float
@@ -47,7 +49,7 @@ class Server:
 
     place: InitVar[httpx2.URL | str]
     base_path: str | None = None
-    dialect: Literal["asana", "plain"] = "asana"
+    dialect: DialectName = "asana"
     max_actions: int = 10
     max_body_size: int = 2**20
     max_wait: float = 60.0
@@ -67,7 +69,7 @@ class Server:
         check_base_path(self.base_path)
         if not isinstance(self.stream, bool):
             raise TypeError(f"stream={self.stream!r}: give True or False")
-        check_choice("dialect", self.dialect, ("asana", "plain"))
+        check_choice("dialect", self.dialect, DIALECTS)
         check_seconds("max_wait", self.max_wait, zero=True)
         check_seconds("window", self.window, zero=True)
         if self.window >= 1:
@@ -76,8 +78,9 @@ class Server:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}: give a whole number, at least 1")
-        base = self.url.raw_path.rstrip(b"/").rpartition(b"/")[0]
-        self.base = base if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
+        self.base = parent(self.url.raw_path) if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
+        # What a batch is besides its actions, in bytes.
+        self.envelope = len(DIALECTS[self.dialect].batch([]))
         self.origin = (self.url.scheme, self.url.host, self.url.port)
 
     def check_base_url(self, base_url: httpx2.URL) -> None:
