@@ -37,7 +37,7 @@ class _Reader:
     """The decoders of a dialect, and the schemas that say why they refuse something."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.actions_of: Callable[[Any], Sequence[Any]] = attrgetter(dialect.actions)
+        self.actions_of: Callable[[Any], Sequence[Any]] = attrgetter(dialect.actions_at)
         self.batch_schema, self.action_schema = dialect.batch_schema(), dialect.action_schema
         # A batch in which every action has the right types is decoded in one go; only another one, action by action.
         self.well_formed = msgspec.json.Decoder(type_of(self.batch_schema, dialect.action_type))

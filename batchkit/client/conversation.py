@@ -165,10 +165,11 @@ def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -
     dialect = DIALECTS[server.dialect]
     cookies = [field for field in response.headers.raw if field[0].lower() == b"set-cookie"]
 
-    def settle(call: Call, result: ReadResult) -> None:
+    def settle(index: int, result: ReadResult) -> None:
         nonlocal cookies
+        call = calls[index]
         draft = call.draft
-        if is_refusal(result, draft.request.method, dialect):
+        if is_refusal(result, index, draft.request.method, dialect):
             server.refused(draft.request.method, draft.path)
             call.settle(Alone.ALONE)
         else:
@@ -181,8 +182,8 @@ def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -
 
     if media_type(response.headers.get("content-type", "").encode("latin-1"))[0] not in LINES:
         content = yield from _content()
-        for call, result in zip(calls, read_results(content, len(calls), dialect), strict=True):
-            settle(call, result)
+        for index, result in enumerate(read_results(content, len(calls), dialect)):
+            settle(index, result)
         return
     # Joined once: a line may come in any number of chunks.
     line: list[bytes] = []
@@ -194,6 +195,6 @@ def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -
             line = [start]
             if calls[result.index].outcome is not None:
                 raise httpx2.RemoteProtocolError(f"The answer to a batch holds the result {result.index} twice")
-            settle(calls[result.index], result)
+            settle(result.index, result)
     if any(call.outcome is None for call in calls):
         raise httpx2.RemoteProtocolError("The answer to a batch was broken off before this result: its outcome is unknown")

@@ -50,17 +50,17 @@ def read_line(line: bytes, count: int, dialect: Dialect) -> ReadResult:
     return result
 
 
-def is_refusal(result: ReadResult, method: str, dialect: Dialect) -> bool:
-    """Whether the batch is what kept this request from its answer, and it may be sent alone.
+def is_refusal(result: ReadResult, index: int, method: str, dialect: Dialect) -> bool:
+    """Whether the batch is what kept the request at ``index`` from its answer, and it may be sent alone.
 
     It is where the action did not run, as it may not in a batch; and where a GET or HEAD ran, whose answer is too large for one.
     """
-    if result.status_code == 400:
-        said = f": {MAY_NOT_RUN}"
-        return any(said in message for message in dialect.messages(bytes(result.body))[:1])
-    if result.status_code == 502 and method in ("GET", "HEAD"):
-        return any(_TOO_LARGE(message) for message in dialect.messages(bytes(result.body))[:1])
-    return False
+    refused = result.status_code == 400
+    if not refused and not (result.status_code == 502 and method in ("GET", "HEAD")):
+        return False
+    said = next(iter(dialect.messages(bytes(result.body))), "")
+    # A handler may say nearly the same, of a value of its own.
+    return said.startswith(f"{dialect.place(index)}: {MAY_NOT_RUN}") if refused else _TOO_LARGE(said) is not None
 
 
 def response_of(result: ReadResult, draft: Draft, parent: httpx2.Response, cookies: Fields) -> httpx2.Response:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 class Toy(Plain):
     """Calls and answers: other keys for all that has one, errors of another form, and bodies below ``payload``."""
 
-    actions, results = "calls", "out.answers"
+    actions_at, results_at = "calls", "out.answers"
     path_key, data_key = "url", "with"
     status_key, body_key = "code", "content"
     guide = 'What stands in with is sent as {"payload": …}.'

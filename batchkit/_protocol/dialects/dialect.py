@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -64,13 +64,14 @@ _errors = msgspec.json.Decoder(_Errors)
 class Dialect:
     """What all dialects share. One of its own says in a module of its own what it has otherwise: keys, texts and methods.
 
-    ``actions`` is where the actions stand in the body of a POST, ``results`` where their results do in its answer. ``path_key``
-    and ``data_key`` are keys of an action, ``status_key`` and ``body_key`` those of a result. ``guide`` tells a person how an
-    action becomes a request. The methods without a body here say how: four for the server, and two that undo them for a client.
+    ``actions_at`` is where the actions stand in the body of a POST, ``results_at`` where their results stand in its answer.
+    ``path_key`` and ``data_key`` are keys of an action, ``status_key`` and ``body_key`` those of a result. ``guide`` tells a
+    person how an action becomes a request. The methods without a body here say how: four for the server, and two that undo them
+    for a client.
     """
 
-    actions = "data.actions"
-    results = "data"
+    actions_at = "data.actions"
+    results_at = "data"
     path_key = "relative_path"
     data_key = "data"
     status_key = "status_code"
@@ -89,7 +90,8 @@ class Dialect:
 
         Each action is judged alone: a malformed one is a result in its own place, never the batch's error.
         """
-        schema = _nested(self.actions, actions or {"type": "array"})
+        schema = _nested(self.actions_at, actions or {"type": "array"})
+        # Asana's clients send it.
         schema["properties"]["options"] = {}
         return schema
 
@@ -146,7 +148,7 @@ class Dialect:
 
     def answer_schema(self, results: Schema) -> Schema:
         """The schema of an answer that holds these ``results``."""
-        return _nested(self.results, results)
+        return _nested(self.results_at, results)
 
     @property
     def result_schema(self) -> Schema:
@@ -184,7 +186,7 @@ class Dialect:
                         "type": "object",
                         "required": ["message"],
                         "properties": {
-                            "message": {"type": "string", "examples": [f"{self.actions}: Missing input"]},
+                            "message": {"type": "string", "examples": [f"{self.actions_at}: Missing input"]},
                             "help": {"type": "string", "description": "Where the server has such a text."},
                         },
                     },
@@ -202,7 +204,7 @@ class Dialect:
 
     def place(self, index: int) -> str:
         """Where the action at ``index`` stands in a batch, for sentences."""
-        return f"{self.actions}[{index}]"
+        return f"{self.actions_at}[{index}]"
 
     def apply(self, action: Action, entry: Any) -> None:
         """Give ``action`` the request that ``entry`` stands for, which has the type of the schema of one action.
@@ -281,7 +283,7 @@ class Dialect:
     @cached_property
     def around_results(self) -> tuple[bytes, bytes]:
         """What stands before the results in an answer, and what follows them."""
-        return _around(self.results)
+        return _around(self.results_at)
 
     @cached_property
     def _start(self) -> bytes:
@@ -340,33 +342,32 @@ class Dialect:
 
     def batch(self, actions: Iterable[bytes]) -> bytes:
         """The body of a POST with these actions, each in JSON."""
-        before, after = _around(self.actions)
+        before, after = _around(self.actions_at)
         return before + b",".join(actions) + after
 
     @cached_property
-    def _result_type(self) -> Any:
+    def _result_type(self) -> type[ReadResult]:
         keys = {"status_code": self.status_key, "body": self.body_key, "body_encoding": self.encoding_key}
         fields = [(each.name, each.type, each.default) for each in msgspec.structs.fields(ReadResult)]
-        return defstruct("Result", fields, bases=(ReadResult,), rename=keys)
+        return cast("type[ReadResult]", defstruct("Result", fields, bases=(ReadResult,), rename=keys))
 
     @cached_property
     def _answer_type(self) -> Any:
         # Keys that a later version may add are none of its business.
         answer_type: Any = list[self._result_type]  # type: ignore[name-defined]
-        for key in reversed(self.results.split(".")):
+        for key in reversed(self.results_at.split(".")):
             answer_type = defstruct("Answer", [(key, answer_type)])
         return answer_type
 
     def read_results(self, content: bytes) -> Sequence[ReadResult]:
         """The results that an answer holds. Raises msgspec.DecodeError or UnicodeDecodeError where it holds none."""
         answer = msgspec.json.decode(content, type=self._answer_type)
-        results: list[ReadResult] = attrgetter(self.results)(answer)
+        results: list[ReadResult] = attrgetter(self.results_at)(answer)
         return results
 
     def read_line(self, line: bytes) -> ReadResult:
         """The result in a line of an answer. Raises msgspec.DecodeError or UnicodeDecodeError where it is none."""
-        result: ReadResult = msgspec.json.decode(line, type=self._result_type)
-        return result
+        return msgspec.json.decode(line, type=self._result_type)
 
     def messages(self, content: bytes) -> list[str]:
         """The sentences of an error, of a whole batch or of one action; none where it is not batchkit's."""
