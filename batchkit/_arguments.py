@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 __all__ = ["check_app", "check_base_path", "check_choice", "check_count", "check_function", "check_seconds", "nearest", "strings"]
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError where the value of keyword ``name`` is none of ``choices``."""
-    if value not in choices:
+    if value not in [*choices]:
         raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, choices))}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit.errors import BatchError, InvalidAction
+from batchkit.errors import InvalidAction
 from batchkit.model import ACTION_KEY, Action, Result
 
 if TYPE_CHECKING:
@@ -44,14 +44,9 @@ class Record(Action):
     refused: bool = False
     is_json: bool = False
 
-    @property
-    def place(self) -> str:
-        """Where its data stands in the batch."""
-        return f"data.actions[{self.index}].data"
-
-    def refuse(self, error: BatchError, help: str | None) -> None:
+    def refuse(self, result: Result) -> None:
         """Give the action its result before anything runs."""
-        self.result = Result.of_error(error, help)
+        self.result = result
         self.runs = False
         self.app = None
         self.scope = None

@@ -22,8 +22,9 @@ from batchkit._checks.mounting import check_mount
 from batchkit._checks.settings import checked
 from batchkit._checks.startup import announce
 from batchkit._checks.toml import KeywordFile
+from batchkit._protocol.answer import encode, encode_error
 from batchkit._protocol.headers import line_type
-from batchkit._protocol.request import decode, encode
+from batchkit._protocol.request import decode
 from batchkit._record import Record
 from batchkit._routing.fastapi import SIGNATURE
 from batchkit._routing.marks import not_batchable
@@ -209,7 +210,7 @@ class BatchEndpoint:
                 running.log()
 
     async def _refuse(self, send: Send, error: BatchError) -> None:
-        await _send(send, error.status_code, error.content(self.settings.help), error.raw_headers)
+        await _send(send, error.status_code, encode_error(error, self.settings), error.raw_headers)
 
     async def _show(self, scope: Scope, send: Send) -> None:
         host = self._hosts.of(scope)

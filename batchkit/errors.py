@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
+    "MAY_NOT_RUN",
     "ActionFailed",
     "ActionNotStarted",
     "ActionTimedOut",
@@ -32,6 +33,9 @@ __all__ = [
 
 
 logger = logging.getLogger("batchkit")
+
+# What is said of an action that is not to run: a client knows by it that its request may be sent alone.
+MAY_NOT_RUN = "This action cannot be used in a batch request"
 
 # A year.
 LONGEST_WAIT = 366 * 24 * 3600

@@ -13,8 +13,6 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
-from batchkit.errors import BatchError
-
 if TYPE_CHECKING:
     pass
 
@@ -24,6 +22,8 @@ ACTION_KEY = "batchkit.action"
 
 # What an action's method may be (contract section 2).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# Those whose data is the query, as their requests have no body.
+BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class Result(Struct, frozen=True, eq=False, gc=False):
@@ -43,11 +43,6 @@ class Result(Struct, frozen=True, eq=False, gc=False):
     def headers(self) -> Headers:
         """The header fields, read by name without regard to case."""
         return Headers(raw=self.raw_headers)
-
-    @classmethod
-    def of_error(cls, error: BatchError, help: str | None, duration: float = 0.0) -> Result:
-        """The result of an action that batchkit itself answers."""
-        return cls(error.status_code, [(b"content-type", b"application/json"), *error.raw_headers], error.content(help), duration)
 
 
 @dataclass(eq=False, slots=True)

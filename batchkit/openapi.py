@@ -1,6 +1,6 @@
 """The batch endpoint in OpenAPI 3.1: its operation and schemas, for any tool that reads a description.
 
-What a batch may hold stands in ``schema`` and nowhere else; here are its answers, from contract sections 1, 3 and 5.
+What a batch and its answer may hold, the dialect says; here is what all dialects share, from contract sections 1 and 3.
 """
 
 from __future__ import annotations
@@ -10,70 +10,10 @@ from copy import deepcopy
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from batchkit._protocol import schema
+from batchkit._protocol.dialects import DIALECTS
 from batchkit.settings import Settings, settings_of
 
 __all__ = ["document", "operation", "schemas"]
-
-_DIALECTS = {
-    "asana": (
-        'The data of a post, put or patch is sent to its endpoint as {"data": …}; that of a get, head or delete becomes its '
-        "query, arrays joined with commas, and so do limit and offset, and fields and expand as opt_fields and opt_expand."
-    ),
-    "plain": (
-        "The data of a post, put or patch is the body that its endpoint receives; that of a get, head or delete becomes its "
-        "query, arrays as repeated keys, and so do all options. A relative_path may carry a query of its own."
-    ),
-}
-
-_EXAMPLE = {
-    "data": {
-        "actions": [
-            {"relative_path": "/tasks/123", "method": "get"},
-            {"relative_path": "/tasks", "method": "post", "data": {"name": "Water the beans"}},
-        ]
-    }
-}
-
-_RESULT = {
-    "type": "object",
-    "description": "What one action was answered.",
-    "required": ["status_code", "headers", "body"],
-    "properties": {
-        "status_code": {"type": "integer", "description": "The HTTP status code of the action.", "examples": [200]},
-        "headers": {
-            "type": "object",
-            "additionalProperties": {"type": "string"},
-            "description": "The header fields that are specific to the action, by lower-case name.",
-            "examples": [{"location": "/tasks/124"}],
-        },
-        "body": {"description": "JSON as the endpoint wrote it; of any other kind, a string; of none, {}."},
-        "body_encoding": {"const": "base64", "type": "string", "description": "Only where the body is binary."},
-    },
-    "additionalProperties": False,
-}
-
-_ERRORS = {
-    "type": "object",
-    "description": "Why no action was run.",
-    "required": ["errors"],
-    "properties": {
-        "errors": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["message", "code"],
-                "properties": {
-                    "message": {"type": "string", "examples": ["data.actions: Missing input"]},
-                    "code": {"type": "string", "description": "A stable word for programs.", "examples": ["invalid_batch"]},
-                    "help": {"type": "string", "description": "Where the server has such a text."},
-                },
-            },
-        }
-    },
-    "additionalProperties": False,
-}
 
 # In these cases batchkit itself answers; in the others the server around it does.
 _REFUSALS = {
@@ -103,18 +43,15 @@ def schemas(endpoint: Described) -> dict[str, dict[str, Any]]:
     Raises TypeError for what is no endpoint.
     """
     settings = _settings(endpoint)
+    dialect = DIALECTS[settings.dialect]
     actions = {"type": "array", "minItems": 1, "maxItems": settings.max_actions, "items": _reference("BatchRequestAction")}
-    data = schema.BATCH["properties"]["data"]
-    data = {**data, "properties": {"actions": {**data["properties"]["actions"], **actions}}}
-    request = {**schema.BATCH, "properties": {**schema.BATCH["properties"], "data": data}, "examples": [_EXAMPLE]}
     results = {"type": "array", "items": _reference("BatchResponse"), "description": "One for each action, in their order."}
-    answer = {"type": "object", "required": ["data"], "properties": {"data": results}, "additionalProperties": False}
     named = {
-        "BatchRequest": request,
-        "BatchRequestAction": schema.ACTION,
-        "BatchAnswer": answer,
-        "BatchResponse": _RESULT,
-        "BatchErrors": _ERRORS,
+        "BatchRequest": {**dialect.batch_schema(actions), "examples": [dialect.example]},
+        "BatchRequestAction": dialect.action_schema,
+        "BatchAnswer": dialect.answer_schema(results),
+        "BatchResponse": dialect.result_schema,
+        "BatchErrors": dialect.error_schema,
     }
     # A host may well write into them, and batches are judged by the originals.
     return deepcopy(named)
@@ -146,8 +83,8 @@ def operation(endpoint: Described) -> dict[str, Any]:
         "description": (
             "Make multiple API requests in a single call. The maximum number of actions allowed in a single batch request is "
             f"{settings.max_actions}. They run at the same time, each as a request of its own with the header fields of this "
-            f"one, its relative_path below {base}. {_DIALECTS[settings.dialect]} A client that prefers application/x-ndjson gets "
-            "one line per result, as soon as the action has it, with a first key index."
+            f"one, its relative_path below {base}. {DIALECTS[settings.dialect].guide} A client that prefers "
+            "application/x-ndjson gets one line per result, as soon as the action has it, with a first key index."
         ),
         "requestBody": {"required": True, "content": _json("BatchRequest")},
         "responses": dict(sorted(responses.items())),

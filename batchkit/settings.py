@@ -13,6 +13,7 @@ from batchkit.errors import BatchError
 from batchkit.model import Batch
 
 if TYPE_CHECKING:
+    from batchkit._protocol.dialects import DialectName
     from batchkit._routing.table import Entry
     from batchkit._routing.templates import Rule
 
@@ -79,7 +80,7 @@ class Settings:
 
     host: ASGIApp | None = None
     base_path: str | None = None
-    dialect: Literal["asana", "plain"] = "asana"
+    dialect: DialectName = "asana"
     policy: Literal["marked", "all"] = "marked"
     exclude: Sequence[str] = ()
     allow: Sequence[str] = ()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from starlette.applications import Starlette
 from starlette.routing import Router
 
 from batchkit._arguments import check_app, check_base_path, check_choice, check_count, check_seconds, strings
 from batchkit._checks.hooks import check_hook, check_plugin
+from batchkit._protocol.dialects import DIALECTS
 from batchkit._protocol.headers import NEVER_SHOWN, SHOWN, WITHHELD
 from batchkit._protocol.scope import OWN_KEYS, SCOPE_KEYS
 from batchkit._routing.templates import Rule, check_template, is_below, read_template
@@ -21,7 +22,7 @@ __all__ = ["LIMITER_ERRORS", "checked"]
 logger = logging.getLogger("batchkit")
 
 LIMITER_ERRORS = ("refuse", "allow")
-CHOICES = {"dialect": ("asana", "plain"), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
+CHOICES: dict[str, Collection[str]] = {"dialect": DIALECTS.keys(), "policy": ("marked", "all"), "limiter_errors": LIMITER_ERRORS}
 
 # Those that batchkit and the frameworks make up, as they go.
 _OWN_PREFIXES = ("batchkit", "starlette.", "fastapi")

@@ -11,7 +11,7 @@ from collections.abc import Set
 from starlette.types import Scope
 
 __all__ = [
-    "LONGEST",
+    "LONGEST_FIELD",
     "NEVER_SHOWN",
     "SHOWN",
     "WITHHELD",
@@ -47,7 +47,7 @@ NEVER_SHOWN = frozenset(
 )
 
 # In bytes. What browsers and libraries send is a tenth of this.
-LONGEST = 4096
+LONGEST_FIELD = 4096
 
 _LINE_TYPES = (b"application/jsonl", b"application/x-ndjson")
 _WEIGHT = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)").fullmatch
@@ -72,13 +72,13 @@ def fields(scope: Scope, *names: bytes) -> list[bytes]:
     """The values of the fields of these names, empty where there is none.
 
     Those of one name are joined, so that what comes twice is no media type, coding or length any more. What is longer than
-    ``LONGEST`` is a lone comma, which is none of these either, and prefers nothing.
+    ``LONGEST_FIELD`` is a lone comma, which is none of these either, and prefers nothing.
     """
     found: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:
         if name in names:
             found.setdefault(name, []).append(value)
-    return [value if len(value := b", ".join(found.get(name, ()))) <= LONGEST else b"," for name in names]
+    return [value if len(value := b", ".join(found.get(name, ()))) <= LONGEST_FIELD else b"," for name in names]
 
 
 def accepts(scope: Scope, media_type: bytes) -> float:

@@ -6,13 +6,15 @@ Own parser, no ``urlsplit``: that one drops tabs and line feeds and so turns ``/
 from __future__ import annotations
 
 import re
+from typing import AnyStr
 from urllib.parse import quote, unquote_to_bytes
 
 from batchkit.errors import InvalidAction
 
-__all__ = ["LONGEST", "ORDINARY", "parent", "parse_path", "parse_query"]
+__all__ = ["LONGEST_PATH", "ORDINARY", "parent", "parse_path", "parse_query"]
 
-LONGEST = 2000
+# In characters; of a relative_path with its query, where it may have one.
+LONGEST_PATH = 2000
 
 # What a path usually holds: nothing in it can mean another path than it spells, so that there is nothing to parse.
 ORDINARY = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_~:@!$&'()*+,;=-]*)+/?").fullmatch
@@ -27,8 +29,8 @@ def parse_path(relative_path: str) -> tuple[str, bytes]:
 
     Raises InvalidAction for whatever could be read as another request than the one it spells.
     """
-    if not relative_path or len(relative_path) > LONGEST:
-        raise InvalidAction(f"Must be 1 to {LONGEST:,} characters long")
+    if not relative_path or len(relative_path) > LONGEST_PATH:
+        raise InvalidAction(f"Must be 1 to {LONGEST_PATH:,} characters long")
     if relative_path[0] != "/":
         if _SCHEME.match(relative_path):
             raise InvalidAction("Must be a path relative to the API's base URL, without a scheme")
@@ -53,9 +55,10 @@ def parse_path(relative_path: str) -> tuple[str, bytes]:
     return path, raw(relative_path)
 
 
-def parent(path: str) -> str:
-    """The path of the API whose batch endpoint is at this path."""
-    return path.rstrip("/").rpartition("/")[0]
+def parent(path: AnyStr) -> AnyStr:
+    """The path that this one is directly below, without a slash at its end."""
+    slash: AnyStr = "/" if isinstance(path, str) else b"/"
+    return path.rstrip(slash).rpartition(slash)[0]
 
 
 def parse_query(query: str) -> bytes:

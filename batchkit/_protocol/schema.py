@@ -1,7 +1,7 @@
-"""The JSON Schema of a batch request, and what breaks a schema said in our own words (contract sections 1 and 2).
+"""What breaks a schema, said in our own words (contract sections 1 and 2).
 
-A valid batch never comes here: msgspec's types in ``wire`` decide, and a property test holds the two equal. These schemas say
-what was wrong with what the types refused; schemas of the routes' own judge ``data``.
+A valid batch never comes here: msgspec's types decide, which are made of its dialect's schemas. What they refuse, those schemas
+explain; the schemas of routes judge ``data``.
 """
 
 from __future__ import annotations
@@ -14,73 +14,14 @@ from typing import Any
 from batchkit._schemas.demands import TYPES
 from batchkit._schemas.validation import Judgement, Node, Path, TooComplex, Violation
 
-__all__ = ["ACTION", "BATCH", "explain", "judge", "outline"]
+__all__ = ["LONGEST_NAME", "MOST_VIOLATIONS", "explain", "judge", "outline"]
 
 MOST_VIOLATIONS = 10
 LONGEST_NAME = 64
 MOST_DIGITS = 4300
-MOST_NAMES = 1000
-
-_METHODS = ("get", "post", "put", "patch", "delete", "head")
-_either_case = ("".join(f"[{letter}{letter.upper()}]" for letter in name) for name in _METHODS)
-# The look-ahead is for engines whose $ also matches before a last line feed.
-_METHOD_PATTERN = f"^(?:{'|'.join(_either_case)})$(?!\n)"
-
-_NAMES = {"type": ["array", "string", "null"], "maxItems": MOST_NAMES, "items": {"type": "string"}}
-
-ACTION: dict[str, Any] = {
-    "type": "object",
-    "required": ["relative_path", "method"],
-    "properties": {
-        "relative_path": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": 2000,
-            "description": "The path of the desired endpoint relative to the API's base URL.",
-            "examples": ["/tasks/123"],
-        },
-        "method": {
-            "type": "string",
-            "pattern": _METHOD_PATTERN,
-            "description": f"one of {', '.join(_METHODS)}",
-            "examples": ["get"],
-        },
-        "data": {
-            "type": ["object", "null"],
-            "description": "The query parameters of a get, head or delete; the content of the body of a post, put or patch.",
-        },
-        "options": {
-            "type": ["object", "null"],
-            "properties": {
-                "limit": {"type": ["integer", "null"]},
-                "offset": {"type": ["string", "integer", "null"]},
-                "fields": _NAMES,
-                "expand": _NAMES,
-            },
-            "description": "Pagination (limit and offset) and output options (fields or expand) for the action.",
-        },
-    },
-    "additionalProperties": False,
-}
-
-BATCH: dict[str, Any] = {
-    "type": "object",
-    "required": ["data"],
-    "properties": {
-        "data": {
-            "type": "object",
-            "required": ["actions"],
-            # Each action is judged alone: a malformed one is a result in its own place, never the batch's error.
-            "properties": {"actions": {"type": "array"}},
-            "additionalProperties": False,
-        },
-        "options": {},
-    },
-    "additionalProperties": False,
-}
 
 
-# Only the types of numbers matter to the two schemas above, and int() refuses more than 4,300 digits: their length will do.
+# Only the types of numbers matter to the schemas of the envelope, and int() refuses more than 4,300 digits: their length will do.
 _outline = json.JSONDecoder(parse_int=len).decode
 
 

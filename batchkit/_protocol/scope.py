@@ -110,7 +110,7 @@ def frame(
     if state is None:
         state = {key: value for key, value in scope.get("state", {}).items() if not key.startswith("_")}
     if base_path is None:
-        path, raw_path = _parent(scope["path"], scope.get("raw_path") or b"")
+        path, raw_path = _parents(scope["path"], scope.get("raw_path") or b"")
     else:
         path = root_path + base_path.rstrip("/")
         raw_path = quote(path).encode()
@@ -119,10 +119,9 @@ def frame(
     return Frame(shared, headers, path, raw_path, state, host, extensions)
 
 
-def _parent(path: str, raw_path: bytes) -> tuple[str, bytes]:
+def _parents(path: str, raw_path: bytes) -> tuple[str, bytes]:
     """The path, decoded and raw, of the API whose batch endpoint has been called at this path."""
-    path = parent(path)
-    raw_path = raw_path.partition(b"?")[0].rstrip(b"/").rpartition(b"/")[0]
+    path, raw_path = parent(path), parent(raw_path.partition(b"?")[0])
     if (unquote(raw_path.decode("latin-1")) if b"%" in raw_path else raw_path.decode("latin-1")) != path:
         raw_path = quote(path).encode()
     return path, raw_path

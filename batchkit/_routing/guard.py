@@ -10,14 +10,17 @@ from typing import Any
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchkit._protocol.answer import encode_error
+from batchkit._protocol.dialects import DIALECTS
 from batchkit._protocol.headers import host_header
 from batchkit._protocol.schema import judge
 from batchkit._record import RUNNING, Record, record_of
 from batchkit._routing.find import Found
 from batchkit._routing.lifespan import telling
 from batchkit._routing.matching import FULL, NONE, route_path
-from batchkit.errors import InvalidAction, NotBatchable, SchemaViolation
+from batchkit.errors import MAY_NOT_RUN, InvalidAction, NotBatchable, SchemaViolation
 from batchkit.model import ACTION_KEY
+from batchkit.settings import Settings
 
 __all__ = ["Guard", "Guards"]
 
@@ -105,9 +108,12 @@ class Guard:
                 return action.refusal
             if found.error is not None:
                 raise found.error
-            if action.schema is not None and (faults := judge(action.schema, action.data, action.place)):
-                bare = entry is not None and entry.is_bare
-                return SchemaViolation(*(faults if bare else [f"{action.place}: Does not meet the schema of this route"]))
+            if action.schema is not None:
+                dialect = self.endpoint.dialect
+                place = f"{dialect.place(action.index)}.{dialect.data_key}"
+                if faults := judge(action.schema, action.data, place):
+                    bare = entry is not None and entry.is_bare
+                    return SchemaViolation(*(faults if bare else [f"{place}: Does not meet the schema of this route"]))
         if entry is not None and not entry.is_as_read():
             return _OTHER_ROUTES
         if entry is not None and entry.direct and scope.get("fastapi.telemetry") is None:
@@ -121,12 +127,13 @@ class Guard:
 
     async def _answer(self, action: Record, error: str | InvalidAction, send: Send) -> None:
         if not isinstance(error, InvalidAction):
-            error = NotBatchable(f"data.actions[{action.index}]: This action cannot be used in a batch request: {error}")
+            place = self.endpoint.dialect.place(action.index)
+            error = NotBatchable(f"{place}: {MAY_NOT_RUN}: {error}")
         action.refused = True
         await send(
             {"type": "http.response.start", "status": error.status_code, "headers": [(b"content-type", b"application/json")]}
         )
-        await send({"type": "http.response.body", "body": error.content(self.endpoint.help)})
+        await send({"type": "http.response.body", "body": encode_error(error, self.endpoint.settings)})
 
 
 _CHANGED = "a middleware of the server changed its path, method or host"
@@ -141,12 +148,14 @@ class Guards:
     life of the app.
     """
 
-    def __init__(self, help: str | None, started: Callable[[], None], cost_hook: object) -> None:
-        self.help = help
+    def __init__(self, settings: Settings, started: Callable[[], None]) -> None:
+        self.settings = settings
+        self.dialect = DIALECTS[settings.dialect]
         self.started = started
         self.state: Mapping[str, Any] = {}
         self.context = Context()
-        self._life = cost_hook if isinstance(cost_hook, AbstractAsyncContextManager) else nullcontext()
+        hook = settings.cost_hook
+        self._life = hook if isinstance(hook, AbstractAsyncContextManager) else nullcontext()
         self._first: Guard | None = None
         self._posted: dict[int, Guard] = {}
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batchkit._routing.standard import answers_405
 from batchkit._schemas.compiler import compile_schema
 from batchkit._schemas.validation import Node
+from batchkit.model import METHODS
 
 __all__ = [
     "BATCHABLE",
@@ -46,7 +47,7 @@ _NOTHING = object()
 # What functools.cache gives; any other object with __wrapped__ may be an app.
 CACHED = type(functools.cache(lambda: None))
 
-HANDLERS = ("get", "head", "post", "put", "patch", "delete")
+HANDLERS = tuple(method.lower() for method in METHODS)
 
 
 class Mark(Struct, frozen=True):

@@ -123,7 +123,7 @@ class Hosts:
 
     def _guarded(self, routes: Starlette | Router, base_path: str | None = None) -> Host:
         settings = self._settings
-        guards = Guards(settings.help, lambda: self._announce(resolver, base_path), settings.cost_hook)
+        guards = Guards(settings, lambda: self._announce(resolver, base_path))
         app = routes if settings.host is None else settings.host
         resolver = Resolver(app, settings, self._announce, routes=routes, guards=guards)
         return Host(resolver, guards)

@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from batchkit._protocol.answer import error_result
+from batchkit._protocol.dialects import DIALECTS
 from batchkit._protocol.scope import Frame
 from batchkit._record import Record
 from batchkit._routing.find import Found, find
@@ -16,7 +18,7 @@ from batchkit._routing.guard import Guards
 from batchkit._routing.matching import FULL
 from batchkit._routing.standard import has_low_priority_routes
 from batchkit._routing.table import Table
-from batchkit.errors import InvalidAction, NotBatchable
+from batchkit.errors import MAY_NOT_RUN, InvalidAction, NotBatchable
 from batchkit.settings import Settings
 
 __all__ = ["Resolver"]
@@ -67,7 +69,8 @@ class Resolver:
                     logger.debug("data.actions[%d]: its route cannot be told", action.index, exc_info=found.error)
                 if self.table.guard is None and (action.refusal or found.error):
                     # Where no guard can stand, what is not on the host's list does not enter.
-                    action.refuse(action.refusal or self._refused(action, "its route cannot be told"), self.settings.help)
+                    refusal = action.refusal or self._refused(action, "its route cannot be told")
+                    action.refuse(error_result(refusal, self.settings))
 
     def _tell_repeated(self, action: Record, frame: Frame) -> None:
         """Say so in the log, once, where an action meets no route because its relative path repeats the base path."""
@@ -105,7 +108,7 @@ class Resolver:
 
     def _refused(self, action: Record, reason: str) -> InvalidAction:
         logger.debug("data.actions[%d]: %s %s cannot run in a batch: %s", action.index, action.method, action.route, reason)
-        return NotBatchable(f"data.actions[{action.index}]: This action cannot be used in a batch request")
+        return NotBatchable(f"{DIALECTS[self.settings.dialect].place(action.index)}: {MAY_NOT_RUN}")
 
 
 def _repeated(path: str, base_path: str, root_path: str) -> str | None:

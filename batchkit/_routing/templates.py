@@ -14,7 +14,7 @@ from batchkit.model import METHODS
 
 __all__ = ["Rule", "check_template", "is_below", "read_template", "unmet"]
 
-_TEMPLATE = re.compile(r"(?:(GET|HEAD|POST|PUT|PATCH|DELETE) )?(/\S*)")
+_TEMPLATE = re.compile(rf"(?:({'|'.join(METHODS)}) )?(/\S*)")
 _PARAMETER = re.compile(r"{[a-zA-Z_]\w*(?::[a-zA-Z_]\w*)?}")
 _CONVERTOR = re.compile(r":[^{}]*}")
 _REST = re.compile(r"{[^{}:]*:path}$")

@@ -61,7 +61,7 @@ class Dispatch:
         self.batch = batch
         self.actions = actions
         self.limit = settings.max_result_size
-        self.help = settings.help
+        self.settings = settings
         self.default_timeout = settings.action_timeout
         self.complete: Event | None = None
         self.over = False

@@ -15,10 +15,12 @@ from anyio import CancelScope, create_task_group, current_effective_deadline, ge
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from batchkit._protocol.answer import error_result
 from batchkit._protocol.content import MOST_ESCAPED, check_size, undo_coding
 from batchkit._record import RUNNING, Record
 from batchkit.errors import ActionFailed, BatchError, ResultTooLarge
 from batchkit.model import Result
+from batchkit.settings import Settings
 
 __all__ = ["Exchange"]
 
@@ -40,7 +42,7 @@ class Conversation(Protocol):
     """What an exchange needs of the batch around it."""
 
     limit: int
-    help: str | None
+    settings: Settings
     on_asyncio: bool
 
     def completed(self, action: Record) -> None:
@@ -157,7 +159,7 @@ class Exchange:
     def end(self, error: BatchError) -> None:
         """Answer the action with ``error`` and stop its work."""
         duration = perf_counter() - self.started if self.started else 0.0
-        self._finish(Result.of_error(error, self.around.help, duration))
+        self._finish(error_result(error, self.around.settings, duration))
         self.work.cancel()
 
     def _caught(self, error: BaseException) -> None:
@@ -176,7 +178,7 @@ class Exchange:
         # The answer of the host, if it is complete, stands: Starlette raises again after its own 500.
         failed = ActionFailed.logged(self.action.index, error)
         if self.action.result is None:
-            self._finish(Result.of_error(failed, self.around.help, perf_counter() - self.started))
+            self._finish(error_result(failed, self.around.settings, perf_counter() - self.started))
 
     def _start(self, status: object, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if self.start is not None:
@@ -214,7 +216,7 @@ class Exchange:
                 self.action.is_json = check_size(headers, body, limit) == "json"
         except ResultTooLarge as error:
             # The action has answered, so what it does afterwards goes on, as alone.
-            self._finish(Result.of_error(error, self.around.help, perf_counter() - self.started))
+            self._finish(error_result(error, self.around.settings, perf_counter() - self.started))
             return
         self._finish(Result(status, headers, body, perf_counter() - self.started))
 

@@ -11,8 +11,8 @@ from typing import Self
 from anyio import Event, create_task_group
 from starlette.types import Send
 
+from batchkit._protocol.answer import encode_line
 from batchkit._protocol.cookies import cookies_of, sets_cookies
-from batchkit._protocol.request import encode_line
 from batchkit._record import Record
 from batchkit._running.reading import ClientGone
 from batchkit.model import Batch

@@ -11,7 +11,7 @@ from anyio import CancelScope, Event, move_on_after, sleep
 from anyio.lowlevel import current_token
 
 from batchkit.client.conversation import Alone, Call, Conversation, Send, Wait, conversation, fail
-from batchkit.client.requests import Action, action_of
+from batchkit.client.requests import Draft, draft_of
 from batchkit.client.server import Options, Server, check_request
 from batchkit.client.window import Gathering, Windows
 
@@ -45,8 +45,8 @@ async def talk(conversation: Conversation, send: Callable[[httpx2.Request], Awai
 
 
 class _Call(Call):
-    def __init__(self, action: Action) -> None:
-        super().__init__(action)
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(draft)
         self.settled = Event()
 
     def settle(self, outcome: httpx2.Response | Exception | Alone) -> None:
@@ -91,8 +91,8 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""
         check_request(self, request)
-        action = action_of(request, self._server)
-        outcome = None if action is None else await self._outcome(action)
+        draft = draft_of(request, self._server)
+        outcome = None if draft is None else await self._outcome(draft)
         if isinstance(outcome, httpx2.Response):
             return outcome
         if isinstance(outcome, Exception):
@@ -107,9 +107,9 @@ class AsyncBatchTransport(httpx2.AsyncBaseTransport):
             await batch.ended.wait()
         await self._transport.aclose()
 
-    async def _outcome(self, action: Action) -> httpx2.Response | Exception | Alone | None:
-        call, token = _Call(action), current_token()
-        batch, opened = self._windows.join((token, action.key), call)
+    async def _outcome(self, draft: Draft) -> httpx2.Response | Exception | Alone | None:
+        call, token = _Call(draft), current_token()
+        batch, opened = self._windows.join((token, draft.key), call)
         if opened:
             self._running.add(batch)
             self._start(token.native_token, batch)

@@ -10,7 +10,7 @@ from anyio import create_task_group
 
 from batchkit.client.aio import talk
 from batchkit.client.conversation import Alone, Call, Conversation, conversation, fail
-from batchkit.client.requests import action_of
+from batchkit.client.requests import draft_of
 from batchkit.client.server import Options, Server, read_url
 from batchkit.client.sync import Talk
 from batchkit.client.window import Gathering, Windows
@@ -20,7 +20,7 @@ __all__ = ["Batch", "BatchClient"]
 # What one ``send_sync`` has under way at the same time: as much as a browser to one host.
 THREADS = 6
 
-Draft = tuple[str, httpx2.URL, dict[str, Any]]
+Added = tuple[str, httpx2.URL, dict[str, Any]]
 
 
 class BatchClient:
@@ -103,7 +103,7 @@ class Batch:
 
     def __init__(self, client: BatchClient) -> None:
         self._client = client
-        self._drafts: list[Draft] = []
+        self._added: list[Added] = []
 
     def request(self, method: str, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a request to ``url``: a whole URL, or a path, joined to the base URL as ``httpx2.Client`` joins it to its own."""
@@ -111,7 +111,7 @@ class Batch:
         if url.is_relative_url:
             base = self._client._base_url
             url = base.copy_with(raw_path=base.raw_path + url.raw_path.lstrip(b"/"))
-        self._drafts.append((method, url, keywords))
+        self._added.append((method, url, keywords))
 
     def get(self, url: httpx2.URL | str, **keywords: Any) -> None:
         """Add a GET."""
@@ -143,7 +143,7 @@ class Batch:
         Raises the first error there was, once all have their outcome: httpx2.RequestError in its kinds.
         """
         client = self._client._async_sender()
-        plan = _Plan(client, self._drafts, self._client._server)
+        plan = _Plan(client, self._added, self._client._server)
 
         async def alone(index: int) -> None:
             try:
@@ -169,7 +169,7 @@ class Batch:
     def send_sync(self) -> list[httpx2.Response]:
         """As ``send``, without an event loop: up to six batches are under way at the same time, in threads that end with it."""
         client = self._client._sender()
-        plan = _Plan(client, self._drafts, self._client._server)
+        plan = _Plan(client, self._added, self._client._server)
 
         def alone(index: int) -> None:
             try:
@@ -198,27 +198,27 @@ class Batch:
 
 
 class _Plan:
-    """What becomes of the drafts, which are taken away when all are answered: ``batches``, and by index in ``requests`` those
+    """What becomes of what was added, which are taken away when all are answered: ``batches``, and by index in ``requests`` those
     that go ``alone``.
     """
 
-    def __init__(self, client: httpx2.Client | httpx2.AsyncClient, drafts: list[Draft], server: Server) -> None:
+    def __init__(self, client: httpx2.Client | httpx2.AsyncClient, added: list[Added], server: Server) -> None:
         self._server = server
-        self.requests = [client.build_request(method, url, **keywords) for method, url, keywords in drafts]
-        self._drafts = drafts
+        self.requests = [client.build_request(method, url, **keywords) for method, url, keywords in added]
+        self._added = added
         self.outcomes: list[httpx2.Response | Exception | None] = [None] * len(self.requests)
         self.batches: list[Gathering] = []
         self.alone: list[int] = []
         self._places: dict[Call, int] = {}
         windows = Windows(server, Gathering)
         for index, request in enumerate(self.requests):
-            action = action_of(request, server)
-            if action is None:
+            draft = draft_of(request, server)
+            if draft is None:
                 self.alone.append(index)
                 continue
-            call = Call(action)
+            call = Call(draft)
             self._places[call] = index
-            batch, opened = windows.join(action.key, call)
+            batch, opened = windows.join(draft.key, call)
             if opened:
                 self.batches.append(batch)
 
@@ -246,5 +246,5 @@ class _Plan:
         for outcome in self.outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
-        del self._drafts[: len(self.outcomes)]
+        del self._added[: len(self.outcomes)]
         return [outcome for outcome in self.outcomes if isinstance(outcome, httpx2.Response)]

@@ -9,11 +9,11 @@ from textwrap import shorten
 from typing import Any
 
 import httpx2
-import msgspec
 
 from batchkit._protocol.content import media_type
-from batchkit.client.requests import Action
-from batchkit.client.responses import Result, copy, is_refusal, read_line, read_results, response_of
+from batchkit._protocol.dialects import DIALECTS, ReadResult
+from batchkit.client.requests import Draft
+from batchkit.client.responses import copy, is_refusal, read_line, read_results, response_of
 from batchkit.client.server import Server, shown
 
 __all__ = ["Alone", "Call", "Chunk", "Conversation", "Send", "Wait", "conversation", "fail"]
@@ -38,8 +38,8 @@ class Call:
     more.
     """
 
-    def __init__(self, action: Action) -> None:
-        self.action = action
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
         self.outcome: httpx2.Response | Exception | Alone | None = None
         self.left = False
 
@@ -81,7 +81,7 @@ def conversation(calls: Sequence[Call], server: Server) -> Conversation:
         calls = [call for call in calls if not call.left]
         if len(calls) < 2 or server.absent:
             return _settle(calls, Alone.ALONE)
-        response: httpx2.Response = yield Send(_request([call.action for call in calls], server))
+        response: httpx2.Response = yield Send(_request([call.draft for call in calls], server))
         wait = _retry_after(response) if response.status_code == 429 else None
         if wait is None or wait > patience:
             break
@@ -95,7 +95,7 @@ def conversation(calls: Sequence[Call], server: Server) -> Conversation:
         # A proxy may have given up on a batch that runs: no one repeats that.
         content = yield from _content()
         for call in calls:
-            call.settle(copy(response, content, call.action.request.method))
+            call.settle(copy(response, content, call.draft.request.method))
     elif status >= 300:
         # Nothing ran, and it was for the batch that nothing ran.
         server.absent = server.absent or status in ABSENT
@@ -103,7 +103,7 @@ def conversation(calls: Sequence[Call], server: Server) -> Conversation:
         content = yield from _content()
         if status in ABSENT or status in ILL_TOLD:
             message = "POST %s was answered %d (%s): its requests go out one by one"
-            server.warn(status, message, shown(server.url), status, _reason(response, content))
+            server.warn(status, message, shown(server.url), status, _reason(response, content, server))
     else:
         raise httpx2.RemoteProtocolError(f"A batch was answered {status}, which no batch endpoint does")
     return None
@@ -124,31 +124,29 @@ def _settle(calls: Sequence[Call], outcome: Alone) -> None:
         call.settle(outcome)
 
 
-def _request(actions: Sequence[Action], server: Server) -> httpx2.Request:
-    fields, extensions = list(actions[0].fields), actions[0].request.extensions
+def _request(drafts: Sequence[Draft], server: Server) -> httpx2.Request:
+    fields, extensions = list(drafts[0].fields), drafts[0].request.extensions
     # A stream has no place for the cookies of an action that ends after its header has gone out: what writes may well set some.
-    reads = all(action.request.method in ("GET", "HEAD") for action in actions)
+    reads = all(draft.request.method in ("GET", "HEAD") for draft in drafts)
     # Any other Accept stays as the caller wrote it.
     if reads and server.stream and [value for name, value in fields if name == b"accept"] == [b"*/*"]:
         fields = [(name, ACCEPT_LINES if name == b"accept" else value) for name, value in fields]
     # An endpoint of the other dialect would make other requests of these actions: so it refuses them.
     fields.append((b"content-type", b"application/json; dialect=" + server.dialect.encode()))
-    body = b'{"data":{"actions":[%b]}}' % b",".join([action.json for action in actions])
+    body = DIALECTS[server.dialect].batch([draft.json for draft in drafts])
     return httpx2.Request("POST", server.url, headers=fields, content=body, extensions=extensions)
 
 
-def _reason(response: httpx2.Response, content: bytes) -> str:
+def _reason(response: httpx2.Response, content: bytes, server: Server) -> str:
     """What a server gives as its reason not to run a batch."""
     if response.has_redirect_location:
         try:
             return f"it redirects to {shorten(shown(httpx2.URL(response.headers['location'])), 300)}"
         except httpx2.InvalidURL:
             return "it redirects elsewhere"
-    try:
-        # It stands in one line of a log.
-        return shorten(msgspec.json.decode(content)["errors"][0]["message"][:1000], 300)
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
-        return response.reason_phrase
+    messages = DIALECTS[server.dialect].messages(content)
+    # It stands in one line of a log.
+    return shorten(messages[0][:1000], 300) if messages else response.reason_phrase
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
@@ -164,17 +162,19 @@ def _content() -> Generator[Chunk, bytes | None, bytes]:
 
 
 def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -> Generator[Chunk, bytes | None, None]:
+    dialect = DIALECTS[server.dialect]
     cookies = [field for field in response.headers.raw if field[0].lower() == b"set-cookie"]
 
-    def settle(call: Call, result: Result) -> None:
+    def settle(index: int, result: ReadResult) -> None:
         nonlocal cookies
-        action = call.action
-        if is_refusal(result, action.request.method):
-            server.refused(action.request.method, action.path)
+        call = calls[index]
+        draft = call.draft
+        if is_refusal(result, index, draft.request.method, dialect):
+            server.refused(draft.request.method, draft.path)
             call.settle(Alone.ALONE)
         else:
             try:
-                call.settle(response_of(result, action, response, cookies))
+                call.settle(response_of(result, draft, response, cookies))
             except httpx2.RemoteProtocolError as error:
                 call.settle(error)
             else:
@@ -182,8 +182,8 @@ def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -
 
     if media_type(response.headers.get("content-type", "").encode("latin-1"))[0] not in LINES:
         content = yield from _content()
-        for call, result in zip(calls, read_results(content, len(calls)), strict=True):
-            settle(call, result)
+        for index, result in enumerate(read_results(content, len(calls), dialect)):
+            settle(index, result)
         return
     # Joined once: a line may come in any number of chunks.
     line: list[bytes] = []
@@ -191,10 +191,10 @@ def _results(calls: Sequence[Call], response: httpx2.Response, server: Server) -
         more, *others = chunk.split(b"\n")
         line.append(more)
         for start in others:
-            result = read_line(b"".join(line), len(calls))
+            result = read_line(b"".join(line), len(calls), dialect)
             line = [start]
             if calls[result.index].outcome is not None:
                 raise httpx2.RemoteProtocolError(f"The answer to a batch holds the result {result.index} twice")
-            settle(calls[result.index], result)
+            settle(result.index, result)
     if any(call.outcome is None for call in calls):
         raise httpx2.RemoteProtocolError("The answer to a batch was broken off before this result: its outcome is unknown")

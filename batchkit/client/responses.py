@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import httpx2
 import msgspec
-from msgspec import Raw, Struct
 
 from batchkit._protocol.content import is_charset, media_type
-from batchkit.client.requests import Action
+from batchkit._protocol.dialects import Dialect, ReadResult
+from batchkit.client.requests import Draft
+from batchkit.errors import MAY_NOT_RUN
 
-__all__ = ["Result", "copy", "is_refusal", "read_line", "read_results", "response_of"]
+__all__ = ["copy", "is_refusal", "read_line", "read_results", "response_of"]
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -22,35 +23,15 @@ _COMMON = ("date", "server")
 # They describe the parent's own message, which has been decoded.
 _OF_THE_MESSAGE = frozenset({"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"})
 
-_REFUSED = re.compile(
-    rb'\{"errors":\[\{"message":"data\.actions\[[0-9]+\]: This action cannot be used in a batch request\b'
-).match
-_TOO_LARGE = re.compile(rb'\{"errors":\[\{"message":"The result is larger than [0-9,]+ bytes(?: as it stands in a batch)?"').match
+_TOO_LARGE = re.compile(r"The result is larger than [0-9,]+ bytes(?: as it stands in a batch)?").match
 
-
-class Result(Struct):
-    """One result as it stands in the JSON; ``index`` in lines only."""
-
-    status_code: int
-    headers: dict[str, str]
-    body: Raw
-    body_encoding: str | None = None
-    index: int = -1
-
-
-class _Answer(Struct):
-    data: list[Result]
-
-
-_answer = msgspec.json.Decoder(_Answer)
-_line = msgspec.json.Decoder(Result)
 _string = msgspec.json.Decoder(str)
 
 
-def read_results(content: bytes, count: int) -> Sequence[Result]:
+def read_results(content: bytes, count: int, dialect: Dialect) -> Sequence[ReadResult]:
     """The results that a plain answer holds. Raises httpx2.RemoteProtocolError where they are not ``count`` results."""
     try:
-        results = _answer.decode(content).data
+        results = dialect.read_results(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise httpx2.RemoteProtocolError(f"The answer to a batch is not what a batch endpoint sends: {error}") from error
     if len(results) != count:
@@ -58,10 +39,10 @@ def read_results(content: bytes, count: int) -> Sequence[Result]:
     return results
 
 
-def read_line(line: bytes, count: int) -> Result:
+def read_line(line: bytes, count: int, dialect: Dialect) -> ReadResult:
     """The result in a line of a streamed answer. Raises httpx2.RemoteProtocolError where it is none of ``count``."""
     try:
-        result = _line.decode(line)
+        result = dialect.read_line(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise httpx2.RemoteProtocolError(f"A line of the answer to a batch is no result: {error}") from error
     if not 0 <= result.index < count:
@@ -69,23 +50,25 @@ def read_line(line: bytes, count: int) -> Result:
     return result
 
 
-def is_refusal(result: Result, method: str) -> bool:
-    """Whether the batch is what kept this request from its answer, and it may be sent alone.
+def is_refusal(result: ReadResult, index: int, method: str, dialect: Dialect) -> bool:
+    """Whether the batch is what kept the request at ``index`` from its answer, and it may be sent alone.
 
     It is where the action did not run, as it may not in a batch; and where a GET or HEAD ran, whose answer is too large for one.
     """
-    body = bytes(result.body)
-    if result.status_code == 400:
-        return _REFUSED(body) is not None
-    return result.status_code == 502 and method in ("GET", "HEAD") and _TOO_LARGE(body) is not None
+    refused = result.status_code == 400
+    if not refused and not (result.status_code == 502 and method in ("GET", "HEAD")):
+        return False
+    said = next(iter(dialect.messages(bytes(result.body))), "")
+    # A handler may say nearly the same, of a value of its own.
+    return said.startswith(f"{dialect.place(index)}: {MAY_NOT_RUN}") if refused else _TOO_LARGE(said) is not None
 
 
-def response_of(result: Result, action: Action, parent: httpx2.Response, cookies: Fields) -> httpx2.Response:
-    """The response to ``action``; ``cookies`` are ``Set-Cookie`` fields that it shall have.
+def response_of(result: ReadResult, draft: Draft, parent: httpx2.Response, cookies: Fields) -> httpx2.Response:
+    """The response to ``draft``; ``cookies`` are ``Set-Cookie`` fields that it shall have.
 
     Raises httpx2.RemoteProtocolError where the result contradicts itself.
     """
-    status, method = result.status_code, action.request.method
+    status, method = result.status_code, draft.request.method
     try:
         fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in result.headers.items()]
         empty = method == "HEAD" or status in (204, 304) or (300 <= status < 400 and bytes(result.body) == b"{}")
@@ -112,7 +95,7 @@ def _response(status: int, fields: Fields, content: bytes, parent: httpx2.Respon
     return httpx2.Response(status, headers=fields, stream=httpx2.ByteStream(content), extensions=extensions)
 
 
-def _content(result: Result) -> bytes:
+def _content(result: ReadResult) -> bytes:
     raw = bytes(result.body)
     if result.body_encoding == "base64":
         return base64.b64decode(_string.decode(raw), validate=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import InitVar, dataclass, field
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import httpx2
 
 from batchkit._arguments import check_base_path, check_choice, check_count, check_seconds
+from batchkit._protocol.dialects import DIALECTS, DialectName
+from batchkit._protocol.paths import parent
 
 __all__ = ["Options", "Server", "check_request", "read_url", "shown"]
 
@@ -33,7 +35,7 @@ class Options(TypedDict, total=False):
     """
 
     base_path: str | None
-    dialect: Literal["asana", "plain"]
+    dialect: DialectName
     max_actions: int
     max_body_size: int
     max_wait: float
@@ -46,7 +48,7 @@ class Server:
 
     place: InitVar[httpx2.URL | str]
     base_path: str | None = None
-    dialect: Literal["asana", "plain"] = "asana"
+    dialect: DialectName = "asana"
     max_actions: int = 10
     max_body_size: int = 2**20
     max_wait: float = 60.0
@@ -64,15 +66,16 @@ class Server:
     def __post_init__(self, place: httpx2.URL | str) -> None:
         self.url = read_url("url", place, "the batch endpoint, like 'https://example.com/batch'")
         check_base_path(self.base_path)
-        check_choice("dialect", self.dialect, ("asana", "plain"))
+        check_choice("dialect", self.dialect, DIALECTS)
         check_seconds("max_wait", self.max_wait, zero=True)
         check_seconds("window", self.window, zero=True)
         if self.window >= 1:
             logger.warning("window=%r: each request waits so many seconds for others: for 2 ms give 0.002", self.window)
         for name in ("max_actions", "max_body_size"):
             check_count(name, getattr(self, name))
-        base = self.url.raw_path.rstrip(b"/").rpartition(b"/")[0]
-        self.base = base if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
+        self.base = parent(self.url.raw_path) if self.base_path is None else httpx2.URL(path=self.base_path).raw_path.rstrip(b"/")
+        # What a batch is besides its actions, in bytes.
+        self.envelope = len(DIALECTS[self.dialect].batch([]))
         self.origin = (self.url.scheme, self.url.host, self.url.port)
 
     def check_base_url(self, base_url: httpx2.URL) -> None:

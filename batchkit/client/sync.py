@@ -10,7 +10,7 @@ from typing import Unpack
 import httpx2
 
 from batchkit.client.conversation import Alone, Call, Chunk, Conversation, Send, Wait, conversation, fail
-from batchkit.client.requests import Action, action_of
+from batchkit.client.requests import Draft, draft_of
 from batchkit.client.server import Options, Server, check_request
 from batchkit.client.window import Gathering, Windows
 
@@ -128,8 +128,8 @@ class BatchTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """The response to ``request``. Raises what the inner transport raises, and httpx2.RemoteProtocolError."""
         check_request(self, request)
-        action = action_of(request, self._server)
-        outcome = None if action is None else self._outcome(action)
+        draft = draft_of(request, self._server)
+        outcome = None if draft is None else self._outcome(draft)
         if isinstance(outcome, httpx2.Response):
             return outcome
         if isinstance(outcome, Exception):
@@ -140,10 +140,10 @@ class BatchTransport(httpx2.BaseTransport):
         """Close the inner transport, and with it the connections of what is under way."""
         self._transport.close()
 
-    def _outcome(self, action: Action) -> httpx2.Response | Exception | Alone:
-        call = Call(action)
+    def _outcome(self, draft: Draft) -> httpx2.Response | Exception | Alone:
+        call = Call(draft)
         with self._lock:
-            batch, opened = self._windows.join(action.key, call)
+            batch, opened = self._windows.join(draft.key, call)
         try:
             if opened:
                 self._gather(batch)

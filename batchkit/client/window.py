@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from batchkit.client.conversation import Call
-from batchkit.client.requests import ENVELOPE
 from batchkit.client.server import Server
 
 __all__ = ["Gathering", "Windows"]
@@ -18,7 +17,7 @@ class Gathering:
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.calls: list[Call] = []
-        self.size = ENVELOPE
+        self.size = 0
         self.gathered = False
 
     def close(self) -> None:
@@ -40,8 +39,8 @@ class Windows(Generic[G]):
     def join(self, key: Hashable, call: Call) -> tuple[G, bool]:
         """The batch of this key that the call is now in, and whether it is the first there, who ends the window."""
         batch = self._open.get(key)
-        size = len(call.action.json) + 1
-        if batch is not None and batch.size + size > self._server.max_body_size:
+        size = len(call.draft.json) + 1
+        if batch is not None and self._server.envelope + batch.size + size > self._server.max_body_size:
             self.close(batch)
             batch = None
         opened = batch is None

@@ -3,6 +3,11 @@
 
 // # The wire: how a batch is sent, and what its answer holds. The console stands on this part as well.
 
+// As the server has them. The data of those without a body is their query; the length is in characters.
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
+const BODYLESS = ["GET", "HEAD", "DELETE"];
+const LONGEST_PATH = 2000;
+
 /** Send the JSON of a batch. A redirect is not followed: it says that nothing ran. */
 function post(fetch, url, body, headers, init) {
   const fields = new Headers(headers);
@@ -139,8 +144,6 @@ export function createBatch(options) {
 
 const REMINDER = 5000;
 const SAFE = ["GET", "HEAD"];
-const BODYLESS = [...SAFE, "DELETE"];
-const METHODS = [...BODYLESS, "POST", "PUT", "PATCH"];
 const NULL_BODY = [204, 205, 304];
 const REDIRECTS = [301, 302, 303, 307, 308];
 // The server has no batch endpoint: there is nothing at the URL, or nothing that takes a POST of JSON.
@@ -161,7 +164,6 @@ const STREAMED = /^application\/(?:x-ndjson|jsonl)\b/;
 const STREAM = "application/x-ndjson, */*";
 
 // As the server has it, in characters; a batch much below its 1 MiB even where each takes three bytes.
-const LONGEST_PATH = 2000;
 const LONGEST_QUERY = 16 * 1024;
 const LONGEST_BATCH = 300_000;
 const MOST_REFUSED = 100;

@@ -2,8 +2,6 @@
 
 /** What the server told of itself. */
 const known = JSON.parse($("known").textContent);
-const LONGEST_PATH = 2000;
-const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
 
 /** The URL of the batch, as this browser knows it. */
 const batchUrl = location.origin + location.pathname;

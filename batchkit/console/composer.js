@@ -37,7 +37,7 @@ function makeCard(action) {
     if (key === "method") {
       method.value = value;
       method.className = `method ${value}`;
-      data.placeholder = ["GET", "HEAD", "DELETE"].includes(value) ? "{ } becomes the query" : "{ } becomes the body";
+      data.placeholder = BODYLESS.includes(value) ? "{ } becomes the query" : "{ } becomes the body";
     }
     recheck(card);
   }

@@ -10,7 +10,7 @@ from time import perf_counter, time_ns
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchkit._protocol.headers import LONGEST
+from batchkit._protocol.headers import LONGEST_FIELD
 from batchkit.errors import ActionFailed, BatchError, TooManyRequests
 from batchkit.model import Action, Batch, current_action
 
@@ -159,7 +159,7 @@ class OpenTelemetry:
         if not trace.get_current_span().get_span_context().is_valid:
             # Nothing instruments the host: the client's trace begins here.
             # A longer field is no trace's, and some propagators take quadratic time to read one.
-            fields = [(name, value) for name, value in batch.scope["headers"] if len(value) <= LONGEST]
+            fields = [(name, value) for name, value in batch.scope["headers"] if len(value) <= LONGEST_FIELD]
             around, kind = propagate.extract(Headers(raw=fields), around), SpanKind.SERVER
         span = self._tracer.start_span("batch", around, kind, start_time=start)
         if span.is_recording():

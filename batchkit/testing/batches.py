@@ -10,10 +10,21 @@ from typing import Any, overload
 
 from starlette.types import ASGIApp
 
+from batchkit._protocol.dialects import DIALECTS, Dialect, ReadResult
 from batchkit.testing.asgi import Answer
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 
-__all__ = ["ActionResult", "BatchRefused", "action", "ask_batch", "check_actions", "check_path", "envelope", "post_batch"]
+__all__ = [
+    "ActionResult",
+    "BatchRefused",
+    "action",
+    "ask_batch",
+    "check_actions",
+    "check_path",
+    "envelope",
+    "post_batch",
+    "read_result",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +38,15 @@ class ActionResult:
     headers: dict[str, str]
     body: Any
 
-    @classmethod
-    def read(cls, result: Mapping[str, Any]) -> ActionResult:
-        """What stands in the JSON of a batch's answer."""
-        binary = result.get("body_encoding") == "base64"
-        return cls(result["status_code"], result["headers"], b64decode(result["body"]) if binary else result["body"])
-
 
 class BatchRefused(AssertionError):
     """A batch was refused as a whole: nothing ran. ``status_code``, ``headers`` by lower-case name, and ``messages`` say why."""
 
-    def __init__(self, path: str, answer: Answer) -> None:
+    def __init__(self, path: str, answer: Answer, dialect: Dialect) -> None:
         self.status_code = answer.status
         self.headers = {name.decode(): value.decode("latin-1") for name, value in answer.headers}
-        try:
-            self.messages: list[str] = [error["message"] for error in answer.json()["errors"]]
-        except (ValueError, TypeError, KeyError):
-            # Not batchkit's: what stands before it in the host has answered.
-            self.messages = [answer.body[:200].decode(errors="replace")]
+        # Where they are not batchkit's, what stands before it in the host has answered.
+        self.messages = dialect.messages(answer.body) or [answer.body[:200].decode(errors="replace")]
         super().__init__(f"POST {path} was answered {answer.status}: {'; '.join(self.messages)}")
 
 
@@ -69,19 +71,25 @@ def check_path(name: str, path: object) -> None:
         raise TypeError(f"{name}={path!r}: give a path like '/api/1.0/batch'")
 
 
-def envelope(actions: tuple[Mapping[str, Any], ...]) -> bytes:
+def envelope(actions: tuple[Mapping[str, Any], ...], dialect: Dialect) -> bytes:
     """The body of a batch of these actions."""
-    return json.dumps({"data": {"actions": actions}}).encode()
+    return dialect.batch([json.dumps(action).encode() for action in actions])
+
+
+def read_result(result: ReadResult) -> ActionResult:
+    """What stands in the JSON of a result."""
+    body = json.loads(bytes(result.body))
+    return ActionResult(result.status_code, result.headers, b64decode(body) if result.body_encoding == "base64" else body)
 
 
 async def ask_batch(
-    ask: Ask, path: str, headers: Mapping[str, str], actions: tuple[Mapping[str, Any], ...]
+    ask: Ask, path: str, headers: Mapping[str, str], actions: tuple[Mapping[str, Any], ...], dialect: Dialect
 ) -> list[ActionResult]:
     """The results of one batch. Raises BatchRefused."""
-    answer = await ask("POST", path, headers, envelope(actions))
+    answer = await ask("POST", path, headers, envelope(actions, dialect))
     if answer.status != 200:
-        raise BatchRefused(path, answer)
-    return [ActionResult.read(result) for result in answer.json()["data"]]
+        raise BatchRefused(path, answer, dialect)
+    return [read_result(result) for result in dialect.read_results(answer.body)]
 
 
 @overload
@@ -113,4 +121,5 @@ def post_batch(
     check_actions(actions)
     check_path("path", path)
     check_headers(headers)
-    return converse(client, lambda ask: ask_batch(ask, path, headers or {}, actions))
+    # As an action(…) is written: the envelope of the plain dialect as well.
+    return converse(client, lambda ask: ask_batch(ask, path, headers or {}, actions, DIALECTS["asana"]))

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Coroutine, Iterator, Mapping
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 from starlette.types import ASGIApp
 
 from batchkit._arguments import strings
 from batchkit._checks.settings import checked
+from batchkit._protocol.answer import encode
 from batchkit._protocol.content import undo_coding
+from batchkit._protocol.dialects import DIALECTS, DialectName
 from batchkit._protocol.paths import parent
-from batchkit._protocol.request import decode, encode
+from batchkit._protocol.request import decode
 from batchkit._record import Record
 from batchkit.model import Result
 from batchkit.settings import Settings
 from batchkit.testing.asgi import Answer
-from batchkit.testing.batches import ActionResult, ask_batch, check_actions, check_path, envelope
+from batchkit.testing.batches import ActionResult, ask_batch, check_actions, check_path, envelope, read_result
 from batchkit.testing.client import Ask, AsyncClient, Client, check_headers, converse
 
 __all__ = ["assert_same_as_alone"]
 
-Dialect = Literal["asana", "plain"]
 MISSING = "(nothing)"
 ENDLESS = 2**40
 
@@ -33,7 +33,7 @@ def assert_same_as_alone(
     *actions: Mapping[str, Any],
     path: str = "/batch",
     base_path: str | None = None,
-    dialect: Dialect = "asana",
+    dialect: DialectName = "asana",
     headers: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
 ) -> None: ...
@@ -45,7 +45,7 @@ def assert_same_as_alone(
     *actions: Mapping[str, Any],
     path: str = "/batch",
     base_path: str | None = None,
-    dialect: Dialect = "asana",
+    dialect: DialectName = "asana",
     headers: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
 ) -> Coroutine[Any, Any, None]: ...
@@ -56,7 +56,7 @@ def assert_same_as_alone(
     *actions: Mapping[str, Any],
     path: str = "/batch",
     base_path: str | None = None,
-    dialect: Dialect = "asana",
+    dialect: DialectName = "asana",
     headers: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
 ) -> Any:
@@ -81,17 +81,19 @@ def assert_same_as_alone(
     if base_path is not None:
         check_path("base_path", base_path)
     settings = checked(Settings(dialect=dialect, max_actions=len(actions)))
+    spoken = DIALECTS[dialect]
     base_path = parent(path) if base_path is None else base_path.rstrip("/")
 
     async def compare(ask: Ask) -> None:
-        entries = decode(envelope(actions), settings)
+        entries = decode(envelope(actions, spoken), settings)
         if malformed := [entry.result.body.decode() for entry in entries if entry.result is not None]:
             raise ValueError(f"These are no requests: {' '.join(malformed)}")
         alone = [_as_result(await _ask_alone(ask, base_path, headers or {}, entry), settings) for entry in entries]
         # So an endpoint of another dialect says that it is one.
-        results = await ask_batch(ask, path, {**(headers or {}), "content-type": f"application/json; dialect={dialect}"}, actions)
+        named = {**(headers or {}), "content-type": f"application/json; dialect={dialect}"}
+        results = await ask_batch(ask, path, named, actions, spoken)
         differences = [
-            f"data.actions[{entry.index}], {entry.method} {actions[entry.index]['relative_path']}: {difference}"
+            f"{spoken.place(entry.index)}, {entry.method} {actions[entry.index][spoken.path_key]}: {difference}"
             for entry, one, other in zip(entries, alone, results, strict=True)
             for difference in _differences(one, other, ignored)
         ]
@@ -113,7 +115,7 @@ def _as_result(answer: Answer, settings: Settings) -> ActionResult:
     if plain is not None:
         headers, body = [header for header in headers if header[0] != b"content-encoding"], plain
     content, _ = encode([Record(0, result=Result(answer.status, headers, body))], settings)
-    return ActionResult.read(json.loads(content)["data"][0])
+    return read_result(DIALECTS[settings.dialect].read_results(content)[0])
 
 
 def _differences(alone: ActionResult, batch: ActionResult, ignored: Collection[str]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from batchkit._protocol.paths import parent
 from batchkit._routing.marks import batchable
 from batchkit.endpoint import BatchEndpoint
 from batchkit.model import Batch, current_action
@@ -52,7 +53,7 @@ class Testbed:
         self.waits = self._hook.waits
         self._host, self._held, self._patience = host, held, patience
         self._method, self._path, self._batch_path = route
-        self._full_path = self._batch_path.rpartition("/")[0] + self._path
+        self._full_path = parent(self._batch_path) + self._path
         fields = {"host": "testserver", "content-type": "application/json"} | {name.lower(): headers[name] for name in headers}
         self._headers = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
         self._sent = self._batches = self._refused = self._admitted = self._at_work = self._ended = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from starlette.routing import Route
 
 import batchkit
 from batchkit import BatchEndpoint, batchable
+from batchkit._protocol.paths import LONGEST_PATH
 from batchkit.client_js import client_version
+from batchkit.model import BODYLESS, METHODS
 from tests.asgi import Answer, request
 from tests.batches import action, batch, messages
 
@@ -45,6 +49,12 @@ async def test_the_module_is_served_as_it_stands_and_asked_for_again_each_time()
     assert answer.all(b"x-content-type-options") == [b"nosniff"]
     assert answer.all(b"cache-control") == [b"no-cache"]
     assert answer.all(b"etag") == [b'"%s"' % client_version().encode()]
+
+
+def test_it_knows_what_an_action_may_be() -> None:
+    said = dict(re.findall(r"^const (METHODS|BODYLESS|LONGEST_PATH) = (.+);$", SOURCE.decode(), re.MULTILINE))
+    methods, bodyless, longest = (json.loads(said[name]) for name in ("METHODS", "BODYLESS", "LONGEST_PATH"))
+    assert (sorted(methods), sorted(bodyless), longest) == (sorted(METHODS), sorted(BODYLESS), LONGEST_PATH)
 
 
 async def test_under_its_own_hash_it_is_kept_for_ever() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,11 +15,14 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
+from msgspec import Raw
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Scope
 
 from batchkit import Batch, TooManyRequests
+from batchkit._protocol.dialects import DIALECTS, ReadResult
 from batchkit.client import AsyncBatchTransport
+from batchkit.client.responses import is_refusal
 from tests.recorded import Recorded
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +160,20 @@ async def test_a_route_that_is_refused_is_remembered(server: Recorded) -> None:
             assert [response.json() for response in responses[:2]] == [False, False]
     assert server.batches == 2
     assert sorted(server.seen) == sorted([("POST", "/batch"), ("GET", "/closed/1"), ("GET", "/closed/2")] * 2)
+
+
+REFUSED = "data.actions[1]: This action cannot be used in a batch request"
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [(REFUSED, True), (f"{REFUSED}: its routes changed", True), (f"name {REFUSED!r} is taken", False), (REFUSED[16:], False)],
+)
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_handler_that_says_nearly_the_same_has_run(said: str, refused: bool, index: int) -> None:
+    """Its request is not sent a second time: it may have taken effect."""
+    result = ReadResult(400, {}, Raw(json.dumps({"errors": [{"message": said}]}).encode()))
+    assert is_refusal(result, index, "POST", DIALECTS["asana"]) == (refused and index == 1)
 
 
 async def test_an_answer_too_large_for_a_result_is_asked_for_alone(server: Recorded) -> None:

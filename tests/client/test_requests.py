@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from batchkit._protocol.headers import WITHHELD
 from batchkit._protocol.request import decode
 from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
-from batchkit.client.requests import action_of
+from batchkit.client.requests import draft_of
 from batchkit.client.server import MOST_REFUSED, Server
 from batchkit.settings import Settings
 from tests.steps import counted
@@ -30,7 +30,7 @@ def server(dialect: Literal["asana", "plain"] = "asana") -> Server:
 
 def sent(method: str, url: str, *, at: Server | None = None, **keywords: Any) -> dict[str, Any] | None:
     """The action that a request travels as, None where it travels alone."""
-    action = action_of(client.build_request(method, url, **keywords), server() if at is None else at)
+    action = draft_of(client.build_request(method, url, **keywords), server() if at is None else at)
     return None if action is None else json.loads(action.json)
 
 
@@ -135,7 +135,7 @@ def test_the_server_makes_the_same_request_of_it(
     """ "must be exact or go out normally": by the server's own decoding."""
     headers = {"content-type": "application/json"} if content else {}
     request = client.build_request(method, f"{URL}/tasks/1?{query}", content=content, headers=headers)
-    action = action_of(request, server(dialect))
+    action = draft_of(request, server(dialect))
     if action is not None:
         [read] = decode(b'{"data":{"actions":[%b]}}' % action.json, Settings(dialect=dialect))
         assert read.result is None
@@ -151,7 +151,7 @@ def test_a_batch_endpoint_of_another_scheme_is_told(place: str, first: str, capl
     """No request that its client makes would ever be in a batch."""
     at = Server(place)
     for _ in range(2):
-        assert action_of(httpx2.Request("GET", first), at) is None
+        assert draft_of(httpx2.Request("GET", first), at) is None
     origin, scheme = place.removesuffix("/batch").replace(":8000", ""), first.partition(":")[0]
     said = f"url='{origin}…': a request to {scheme}:// cannot be in a batch of it: give url the scheme of your requests"
     assert caplog.messages == [said]
@@ -160,10 +160,10 @@ def test_a_batch_endpoint_of_another_scheme_is_told(place: str, first: str, capl
 def test_requests_to_elsewhere_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
     at = Server("https://api.example/batch")
     elsewhere = ["https://example/1", "http://login.example/1", "https://api.example:8443/1", "http://api.example:8000/1"]
-    assert [action_of(httpx2.Request("GET", url), at) for url in elsewhere] == [None] * 4
-    assert action_of(httpx2.Request("GET", "https://api.example/tasks/"), at)
+    assert [draft_of(httpx2.Request("GET", url), at) for url in elsewhere] == [None] * 4
+    assert draft_of(httpx2.Request("GET", "https://api.example/tasks/"), at)
     # A server behind a proxy redirects so, and the proxy back.
-    assert action_of(httpx2.Request("GET", "http://api.example/tasks"), at) is None
+    assert draft_of(httpx2.Request("GET", "http://api.example/tasks"), at) is None
     assert caplog.messages == []
 
 
@@ -201,7 +201,7 @@ def test_a_path_that_no_action_has_is_not_looked_for_among_what_was_refused() ->
     at.refused("GET", b"/tasks/1")
     request = client.build_request("GET", f"{URL}/{'a' * 30_000}")
     with counted() as steps:
-        assert action_of(request, at) is None
+        assert draft_of(request, at) is None
     assert steps.patterns == set()
 
 

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from batchkit import BatchEndpoint, batchable
 from batchkit._protocol import request as protocol
 from batchkit.client.conversation import Call, conversation
-from batchkit.client.requests import Action, action_of
+from batchkit.client.requests import Draft, draft_of
 from batchkit.client.server import Server
 from batchkit.client_js import client_version
 from tests.asgi import request
@@ -328,8 +328,8 @@ def test_a_line_that_comes_in_many_pieces_is_put_together_once() -> None:
     at = Server("https://example.com/batch")
 
     def call(path: str) -> Call:
-        action = action_of(httpx2.Request("GET", f"https://example.com{path}", headers={"accept": "*/*"}), at)
-        assert isinstance(action, Action)
+        action = draft_of(httpx2.Request("GET", f"https://example.com{path}", headers={"accept": "*/*"}), at)
+        assert isinstance(action, Draft)
         return Call(action)
 
     def line(index: int) -> bytes:
@@ -348,7 +348,7 @@ def test_a_line_that_comes_in_many_pieces_is_put_together_once() -> None:
 
 def test_what_a_server_says_is_cut_before_it_is_laid_out() -> None:
     at = Server("https://example.com/batch")
-    action = action_of(httpx2.Request("GET", "https://example.com/1"), at)
+    action = draft_of(httpx2.Request("GET", "https://example.com/1"), at)
     assert action is not None
     talk = conversation([Call(action), Call(action)], at)
     next(talk)

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchkit import BatchEndpoint, InvalidBatch
+from batchkit._protocol.dialects import DIALECTS
 from batchkit._protocol.request import decode
-from batchkit._protocol.schema import ACTION, BATCH, explain, judge
+from batchkit._protocol.schema import explain, judge
 from batchkit._schemas.compiler import compile_schema
 
 values: st.SearchStrategy[Any] = st.recursive(
@@ -36,7 +37,8 @@ actions = values | st.fixed_dictionaries(
         "unknown": values,
     },
 )
-ACTION_SCHEMA, BATCH_SCHEMA = compile_schema(ACTION), compile_schema(BATCH)
+ASANA = DIALECTS["asana"]
+ACTION_SCHEMA, BATCH_SCHEMA = compile_schema(ASANA.action_schema), compile_schema(ASANA.batch_schema())
 
 
 def outcome(action: Any) -> bool:
