@@ -144,7 +144,7 @@ class BatchEndpoint:
         """Serve batches at exactly ``path`` of ``app``, a Starlette or FastAPI app or a Router, and return ``app``.
 
         Actions then start with the lifespan state and nothing else as ``request.state``, and a guard at the host's router
-        refuses an action whose path, method or host a middleware has changed (contract sections 2 and 4).
+        refuses an action whose path, method or host a middleware has changed (protocol.md#an-action, protocol.md#running).
 
         Raises TypeError for another kind of app, ValueError for a path that no request can have or that is a route already,
         or with ``allow``, RuntimeError for a second mount.

@@ -1,4 +1,4 @@
-"""The tree of errors. Each class knows the status it is answered with (contract sections 1 to 4)."""
+"""The tree of errors. Each class knows the status it is answered with (protocol.md#the-batch-request)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class BatchError(Exception):
     """What batchkit answers instead of results, for a whole batch or for one action.
 
     ``messages`` are sentences for people: they never hold values of the request, exception texts or paths of the server.
-    ``code`` is for programs: it stays what it is where a sentence gets a better wording (contract section 1).
+    ``code`` is for programs: it stays what it is where a sentence gets a better wording (protocol.md#the-batch-request).
     """
 
     status_code: ClassVar[int] = 500
@@ -78,38 +78,38 @@ class BatchError(Exception):
 
 
 class InvalidBatch(BatchError):
-    """The batch as a whole cannot be read: 400 (contract section 1)."""
+    """The batch as a whole cannot be read: 400 (protocol.md#the-batch-request)."""
 
     status_code = 400
     code = "invalid_batch"
 
 
 class InvalidJson(InvalidBatch):
-    """The batch's body is no JSON: 400 (contract section 1)."""
+    """The batch's body is no JSON: 400 (protocol.md#the-batch-request)."""
 
     code = "invalid_json"
 
 
 class EmptyBatch(InvalidBatch):
-    """The batch has no action: 400 (contract section 1)."""
+    """The batch has no action: 400 (protocol.md#the-batch-request)."""
 
     code = "empty_batch"
 
 
 class TooManyActions(InvalidBatch):
-    """The batch has more than ``max_actions``: 400 (contract section 1)."""
+    """The batch has more than ``max_actions``: 400 (protocol.md#the-batch-request)."""
 
     code = "too_many_actions"
 
 
 class NestedBatch(InvalidBatch):
-    """The batch is itself an action of a batch: 400 (contract section 1)."""
+    """The batch is itself an action of a batch: 400 (protocol.md#the-batch-request)."""
 
     code = "nested_batch"
 
 
 class MethodNotAllowed(InvalidBatch):
-    """The batch endpoint answers POST, and a GET of what it has to show: 405 with ``Allow`` (contract section 1)."""
+    """The batch endpoint answers POST, and a GET of what it has to show: 405 with ``Allow`` (protocol.md#the-batch-request)."""
 
     status_code = 405
     code = "method_not_allowed"
@@ -125,21 +125,21 @@ class MethodNotAllowed(InvalidBatch):
 
 
 class BatchTooLarge(InvalidBatch):
-    """The batch's body is larger than ``max_body_size``: 413 (contract section 1)."""
+    """The batch's body is larger than ``max_body_size``: 413 (protocol.md#the-batch-request)."""
 
     status_code = 413
     code = "batch_too_large"
 
 
 class UnsupportedMediaType(InvalidBatch):
-    """The batch's body is not declared as plain JSON, or is for another dialect: 415 (contract section 1)."""
+    """The batch's body is not declared as plain JSON, or is for another dialect: 415 (protocol.md#the-batch-request)."""
 
     status_code = 415
     code = "unsupported_media_type"
 
 
 class TooManyRequests(BatchError):
-    """Raised by a cost hook: the batch would exceed a limit, so nothing runs: 429 (contract section 3).
+    """Raised by a cost hook: the batch would exceed a limit, so nothing runs: 429 (protocol.md#admission).
 
     ``message`` says which limit, how much was asked and how much was left. ``retry_after`` is the time in seconds after
     which the same batch could pass, sent rounded up to a whole second, at least 1; None (or ``math.inf``) sends none.
@@ -175,7 +175,7 @@ class TooManyRequests(BatchError):
 
 
 class LimiterUnavailable(BatchError):
-    """The limiter could not be asked, so nothing runs: 503 (contract section 3)."""
+    """The limiter could not be asked, so nothing runs: 503 (protocol.md#admission)."""
 
     status_code = 503
     code = "limiter_unavailable"
@@ -185,26 +185,26 @@ class LimiterUnavailable(BatchError):
 
 
 class InvalidAction(BatchError):
-    """One action is malformed or may not run in a batch: a 400 result in its place (contract section 2)."""
+    """One action is malformed or may not run in a batch: a 400 result in its place (protocol.md#an-action)."""
 
     status_code = 400
     code = "invalid_action"
 
 
 class NotBatchable(InvalidAction):
-    """One action may not run in a batch, or nobody can tell: a 400 result in its place (contract section 2)."""
+    """One action may not run in a batch, or nobody can tell: a 400 result in its place (protocol.md#an-action)."""
 
     code = "not_batchable"
 
 
 class SchemaViolation(InvalidAction):
-    """The data of one action does not meet the schema of its route: a 400 result in its place (contract section 2)."""
+    """The data of one action does not meet the schema of its route: a 400 result in its place (protocol.md#an-action)."""
 
     code = "schema_violation"
 
 
 class ActionFailed(BatchError):
-    """One action ended without a usable answer: a 500 result in its place (contract section 4).
+    """One action ended without a usable answer: a 500 result in its place (protocol.md#running).
 
     ``phrase`` is an opaque id that stands in the result and in the server's log line.
     """
@@ -228,7 +228,7 @@ class ActionFailed(BatchError):
 
 
 class ResultTooLarge(BatchError):
-    """The answer of one action is larger than ``max_result_size``: a 502 result (contract section 4).
+    """The answer of one action is larger than ``max_result_size``: a 502 result (protocol.md#running).
 
     ``encoded``: it is so as it would stand in the answer of the batch.
     """
@@ -241,14 +241,14 @@ class ResultTooLarge(BatchError):
 
 
 class ActionTimedOut(BatchError):
-    """One action did not answer in time: a 504 result; whether it took effect is unknown (contract section 4)."""
+    """One action did not answer in time: a 504 result; whether it took effect is unknown (protocol.md#running)."""
 
     status_code = 504
     code = "timed_out"
 
 
 class ActionNotStarted(BatchError):
-    """One action had not begun at its deadline, or when the client left: a 503 result; it has no effect (contract section 4)."""
+    """One action had not begun at its deadline, or when the client left: a 503 result; it has no effect (protocol.md#running)."""
 
     status_code = 503
     code = "not_started"

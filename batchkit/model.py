@@ -20,7 +20,7 @@ __all__ = ["Action", "Batch", "Result", "current_action"]
 
 ACTION_KEY = "batchkit.action"
 
-# What an action's method may be (contract section 2).
+# What an action's method may be (protocol.md#an-action).
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # Those whose data is the query, as their requests have no body.
 BODYLESS = frozenset({"GET", "HEAD", "DELETE"})
@@ -47,7 +47,7 @@ class Result(Struct, frozen=True, eq=False, gc=False):
 
 @dataclass(eq=False, slots=True)
 class Action:
-    """One entry of a batch, from its input to its result (contract section 2).
+    """One entry of a batch, from its input to its result (protocol.md#an-action).
 
     For hooks and handlers, to be read and never written: ``index`` its place in the batch, from 0; ``method`` in upper
     case, empty where it has no usable one; ``path`` the decoded path of the request it makes, with the base path; ``route``
@@ -56,7 +56,7 @@ class Action:
     ``result`` once there is one.
 
     ``on_end`` is for the cost hook to set: called with the action as its work ends, that after its result included. So slots
-    are given back one by one (contract section 3); it must not wait. An action that does not run never ends: see ``runs``.
+    are given back one by one (protocol.md#admission); it must not wait. An action that does not run never ends: see ``runs``.
     ``charged_by`` are the limiters that have charged it, so that their middleware need not. ``below`` is True where nobody can
     tell more of its route than that it is ``route`` or one below it; with None as ``route``, any of the host's.
 
@@ -103,7 +103,7 @@ class Batch(Struct, eq=False):
 
     @property
     def cost(self) -> int:
-        """What the batch costs in requests: the sum over all actions, refused ones included (contract section 3)."""
+        """What the batch costs in requests: the sum over all actions, refused ones included (protocol.md#admission)."""
         return sum(action.cost for action in self.actions)
 
 

@@ -1,6 +1,6 @@
 """The batch endpoint in OpenAPI 3.1: its operation and schemas, for any tool that reads a description.
 
-What a batch and its answer may hold, the dialect says; here is what all dialects share, from contract sections 1 and 3.
+What a batch and its answer may hold, the dialect says; here is what all dialects share, from protocol.md#the-batch-request.
 """
 
 from __future__ import annotations

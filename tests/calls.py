@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from batchkit.testing import action
 from example_app.demo_data import OTHER_WORKSPACE, PRIVATE
 
-# What contract section 5 lets a result show.
+# What protocol.md#the-answer lets a result show.
 SHOWN = (
     *("location", "content-location", "etag", "last-modified", "retry-after", "link", "allow", "www-authenticate"),
     *("content-disposition", "content-language", "deprecation", "sunset", "x-total-count", "x-request-id"),

@@ -1,4 +1,4 @@
-"""Results → bytes, and errors too (contract sections 1, 5 and 6)."""
+"""Results → bytes, and errors too (protocol.md#the-batch-request, protocol.md#the-answer, protocol.md#results-as-they-come)."""
 
 from __future__ import annotations
 
@@ -51,10 +51,17 @@ def _parts(action: Record, dialect: Dialect, shown: Set[bytes] | None, with_cook
     """The JSON of a result: what stands before its body, the body, and what follows it. One with cookies joins those."""
     result = action.result
     assert result is not None
-    content_type = None if shown is None else _only_type(result.raw_headers, shown)
-    if content_type is not None and (action.is_json or render(content_type, b"", result.body)[0] == "json"):
-        # As most: it shows no field at all.
-        return dialect.result(action, _NO_FIELDS, "json", result.body or b"{}")
+    if shown is not None:
+        content_type = None
+        for name, value in result.raw_headers:
+            if name == b"content-type" and content_type is None:
+                content_type = value
+            elif name in shown or name in _MATTERING:
+                break
+        else:
+            if action.is_json or render(content_type or b"", b"", result.body)[0] == "json":
+                # As most: it shows no field at all.
+                return dialect.result(action, _NO_FIELDS, "json", result.body or b"{}")
     fields = dict(result.raw_headers)
     if len(fields) != len(result.raw_headers):
         fields = _joined(result.raw_headers)
@@ -74,17 +81,6 @@ def _parts(action: Record, dialect: Dialect, shown: Set[bytes] | None, with_cook
 
 
 _NO_FIELDS: dict[str, str] = {}
-
-
-def _only_type(raw_headers: Sequence[tuple[bytes, bytes]], shown: Set[bytes]) -> bytes | None:
-    """The ``Content-Type`` of an answer with no other field that matters to its result; None where one does."""
-    content_type = None
-    for name, value in raw_headers:
-        if name == b"content-type" and content_type is None:
-            content_type = value
-        elif name in shown or name in _MATTERING:
-            return None
-    return content_type or b""
 
 
 def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

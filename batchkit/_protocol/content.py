@@ -1,4 +1,4 @@
-"""The content of one answer: its coding undone, and its place in the JSON of the batch's answer (contract section 5)."""
+"""The content of one answer: its coding undone, and its place in the JSON of the batch's answer (protocol.md#the-answer)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cookies that actions set, on the one header that their batch has (contract section 5)."""
+"""The cookies that actions set, on the one header that their batch has (protocol.md#the-answer)."""
 
 from __future__ import annotations
 

@@ -88,7 +88,10 @@ def accepts(scope: Scope, media_type: bytes) -> float:
 
 
 def line_type(scope: Scope) -> bytes | None:
-    """The media type in which this client prefers one line per result (contract section 6), None for the plain answer."""
+    """The media type in which this client prefers one line per result, None for the plain answer.
+
+    See protocol.md#results-as-they-come.
+    """
     (accept,) = fields(scope, b"accept")
     accept = accept.lower()
     if b"jsonl" not in accept and b"ndjson" not in accept:
@@ -100,7 +103,10 @@ def line_type(scope: Scope) -> bytes | None:
 
 
 def less_lines(headers: Fields) -> Fields:
-    """These header fields with an ``Accept`` less the line types, and ``*/*`` if nothing is left (contract section 6)."""
+    """These header fields with an ``Accept`` less the line types, and ``*/*`` if nothing is left.
+
+    See protocol.md#results-as-they-come.
+    """
     kept: Fields = []
     accepting = False
     for name, value in headers:

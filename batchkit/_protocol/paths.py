@@ -25,7 +25,7 @@ _DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:;[^/]*)?(?:/|$)")
 
 
 def parse_path(relative_path: str) -> tuple[str, bytes]:
-    """The decoded path and the ``raw_path`` of a request for ``relative_path`` (contract section 2).
+    """The decoded path and the ``raw_path`` of a request for ``relative_path`` (protocol.md#an-action).
 
     Raises InvalidAction for whatever could be read as another request than the one it spells.
     """

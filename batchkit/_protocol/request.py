@@ -1,4 +1,4 @@
-"""Bytes → actions: the body of a POST is read, and what is wrong with it is explained (contract sections 1 and 2)."""
+"""Bytes → actions: the body of a POST is read, and what is wrong with it is explained (protocol.md#the-batch-request)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def decode(body: bytes, settings: Settings) -> tuple[Record, ...]:
 
 
 def _decode_last(decoder: msgspec.json.Decoder[Any], raw: bytes | Raw, described: Schema) -> Any:
-    """What ``raw`` holds where, of a key that stands twice in it or in an object of its, the last counts (contract section 1).
+    """What ``raw`` holds where, of a key that stands twice in it or in an object of its, the last counts
+    (protocol.md#the-batch-request).
 
     msgspec checks the types of every one of them, those that do not count included.
     """

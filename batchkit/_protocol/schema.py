@@ -1,4 +1,4 @@
-"""What breaks a schema, said in our own words (contract sections 1 and 2).
+"""What breaks a schema, said in our own words (protocol.md#the-batch-request, protocol.md#an-action).
 
 A valid batch never comes here: msgspec's types decide, which are made of its dialect's schemas. What they refuse, those schemas
 explain; the schemas of routes judge ``data``.

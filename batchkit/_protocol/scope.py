@@ -1,4 +1,4 @@
-"""What every action of a batch takes over from its POST, worked out once per batch (contract section 2).
+"""What every action of a batch takes over from its POST, worked out once per batch (protocol.md#an-action).
 
 What crosses into an action is an allow-list of scope keys here, and the list of header fields that stay out in ``headers``.
 """

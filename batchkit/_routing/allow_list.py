@@ -1,4 +1,4 @@
-"""The allow-list that stands for the routes of a host which cannot be read (contract section 2)."""
+"""The allow-list that stands for the routes of a host which cannot be read (protocol.md#an-action)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def _allowed(request: Request) -> Response:
 
 
 def allow_list(templates: Iterable[tuple[str | None, str]]) -> Router:
-    """The routes of such a host; what none of them matches is refused (contract section 2)."""
+    """The routes of such a host; what none of them matches is refused (protocol.md#an-action)."""
     return Router([Allowed(method, template) for method, template in templates], redirect_slashes=False, default=_unknown)
 
 

@@ -1,4 +1,4 @@
-"""Where a request ends: the way through the host's routers, worked out without running anything (contract section 2)."""
+"""Where a request ends: the way through the host's routers, worked out without running anything (protocol.md#an-action)."""
 
 from __future__ import annotations
 

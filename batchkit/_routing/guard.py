@@ -1,4 +1,4 @@
-"""The guards at the host's routers: what runs is what was resolved, and the verdict falls here (contract section 2)."""
+"""The guards at the host's routers: what runs is what was resolved, and the verdict falls here (protocol.md#an-action)."""
 
 from __future__ import annotations
 

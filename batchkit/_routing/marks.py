@@ -1,4 +1,4 @@
-"""@batchable and @not_batchable, and reading a mark back off an endpoint (contract section 2)."""
+"""@batchable and @not_batchable, and reading a mark back off an endpoint (protocol.md#an-action)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def batchable(
     timeout: float | None = None,
     limit: str | None = None,
 ) -> Any:
-    """Mark a route as usable in a batch: ``@batchable`` or ``@batchable(cost=3, …)`` (contract section 2).
+    """Mark a route as usable in a batch: ``@batchable`` or ``@batchable(cost=3, …)`` (protocol.md#an-action).
 
     Goes on functions, ``HTTPEndpoint`` classes (that class, not its subclasses) and their methods, FastAPI path operations,
     ``functools.partial`` objects, the ``__call__`` of a class whose objects are endpoints, and mounted apps, above or below
@@ -129,7 +129,7 @@ def not_batchable(endpoint: T, /) -> T: ...
 @overload
 def not_batchable() -> Callable[[T], T]: ...
 def not_batchable(endpoint: Any = _NOTHING, /) -> Any:
-    """Mark a route as never usable in a batch: ``@not_batchable``. It wins over every permission (contract section 2).
+    """Mark a route as never usable in a batch: ``@not_batchable``. It wins over every permission (protocol.md#an-action).
 
     Goes on whatever ``@batchable`` goes on; on a class it holds for subclasses too.
     """

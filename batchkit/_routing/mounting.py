@@ -1,4 +1,4 @@
-"""What an endpoint is mounted to, and which app the actions of a batch go to (contract section 2)."""
+"""What an endpoint is mounted to, and which app the actions of a batch go to (protocol.md#an-action)."""
 
 from __future__ import annotations
 

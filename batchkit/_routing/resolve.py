@@ -1,4 +1,4 @@
-"""Action → the host's route and its mark: pure, never awaits, fails closed (contract section 2, "Which action may run")."""
+"""Action → the host's route and its mark: pure, never awaits, fails closed (protocol.md#which-action-may-run)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which routes, routers, apps and endpoints route by the code of Starlette or FastAPI alone, as batchkit reads it.
 
-Whatever has a way of its own cannot be told beforehand, and so is refused (contract section 2, "cannot be determined").
+Whatever has a way of its own cannot be told beforehand, and so is refused (protocol.md#which-action-may-run).
 """
 
 from __future__ import annotations

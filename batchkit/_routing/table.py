@@ -1,4 +1,7 @@
-"""The host's routing table as batchkit sees it: full templates, verdicts, and where a request would end (contract section 2)."""
+"""The host's routing table as batchkit sees it: full templates, verdicts, and where a request would end.
+
+See protocol.md#an-action.
+"""
 
 from __future__ import annotations
 

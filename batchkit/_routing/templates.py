@@ -1,4 +1,4 @@
-"""Rule: some routes of the host, named by their templates (contract section 2)."""
+"""Rule: some routes of the host, named by their templates (protocol.md#an-action)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost hook and the plugins around a batch (contract section 3)."""
+"""The cost hook and the plugins around a batch (protocol.md#admission)."""
 
 from __future__ import annotations
 

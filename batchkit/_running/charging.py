@@ -1,4 +1,4 @@
-"""Charging: a cost hook or limiter is asked, has its time for that, and holds what it takes (contract section 3)."""
+"""Charging: a cost hook or limiter is asked, has its time for that, and holds what it takes (protocol.md#admission)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the exchanges of a batch together: one task each, deadlines, isolation (contract section 4)."""
+"""Runs the exchanges of a batch together: one task each, deadlines, isolation (protocol.md#running)."""
 
 from __future__ import annotations
 

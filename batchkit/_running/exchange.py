@@ -1,4 +1,4 @@
-"""One in-process request: scope in, ``receive`` and ``send``, result out (contract sections 2, 4 and 5)."""
+"""One in-process request: scope in, ``receive`` and ``send``, result out (protocol.md#an-action)."""
 
 from __future__ import annotations
 

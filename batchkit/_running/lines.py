@@ -1,4 +1,4 @@
-"""The answer in lines: each result goes out as its action has it (contract section 6)."""
+"""The answer in lines: each result goes out as its action has it (protocol.md#results-as-they-come)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batch's own HTTP request: what section 1 of the contract asks of it."""
+"""The batch's own HTTP request: what protocol.md#the-batch-request asks of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ClientGone", "read"]
 
 
 class ClientGone(Exception):
-    """The client left before its body or its answer was complete: nothing more is sent (contract sections 1 and 6)."""
+    """The client left before its body or its answer was complete: nothing more is sent (protocol.md#the-batch-request)."""
 
 
 async def read(scope: Scope, receive: Receive, settings: Settings, upload: Uploading | None) -> bytes:

@@ -1,4 +1,4 @@
-"""Uploading: what limiters hold of a batch while its body is read (contract sections 2 and 3)."""
+"""Uploading: what limiters hold of a batch while its body is read (protocol.md#an-action, protocol.md#admission)."""
 
 from __future__ import annotations
 

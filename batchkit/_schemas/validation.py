@@ -1,4 +1,4 @@
-"""JSON Schema 2020-12, judged within a budget of steps (contract section 2, "within a budget of steps").
+"""JSON Schema 2020-12, judged within a budget of steps (protocol.md#the-schema-of-a-route).
 
 jsonschema says what a schema means, and a property test holds these verdicts equal to its own. Its validator cannot be held to
 a budget: it takes every branch of a union to its end, at each level of a recursion anew, and puts whole values into messages.

@@ -1,4 +1,4 @@
-"""A request → the action that is exactly this request in a batch, or none: then it travels alone (contract section 2)."""
+"""A request → the action that is exactly this request in a batch, or none: then it travels alone (protocol.md#an-action)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result of a batch → the response that its request would have had alone, as far as it tells (contract section 5)."""
+"""A result of a batch → the response that its request would have had alone, as far as it tells (protocol.md#the-answer)."""
 
 from __future__ import annotations
 

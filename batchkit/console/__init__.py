@@ -34,7 +34,8 @@ _COMMENTS = re.compile(r"^ *(?://|/\*\*).*\n", re.MULTILINE)
 def asks_for_page(scope: Scope) -> bool:
     """Whether this is a browser that shows a person the batch URL: a GET or HEAD that names HTML, and JSON not before it.
 
-    Any other client, one that takes ``*/*`` included, has mistaken the method, and is told so by a 405 (contract section 1).
+    Any other client, one that takes ``*/*`` included, has mistaken the method, and is told so by a 405
+    (protocol.md#the-batch-request).
     An action of a batch is none of these.
     """
     if scope["method"] not in ("GET", "HEAD") or record_of(scope) is not None:

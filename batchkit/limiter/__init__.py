@@ -1,4 +1,4 @@
-"""The ready limiter: rates and concurrency, for batches and direct requests, in memory or in a Redis (contract section 3)."""
+"""The ready limiter: rates and concurrency, for batches and direct requests, in memory or in a Redis (protocol.md#admission)."""
 
 from batchkit.limiter.keys import by_address, by_client, by_token
 from batchkit.limiter.limiter import Limiter

@@ -1,4 +1,4 @@
-"""Admission: what a batch or a request asks of all limits together, taken in one step or not at all (contract section 3)."""
+"""Admission: what a batch or a request asks of all limits together, taken in one step or not at all (protocol.md#admission)."""
 
 from __future__ import annotations
 

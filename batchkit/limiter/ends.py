@@ -1,4 +1,4 @@
-"""Where a direct request may end: at one route, or at several where that cannot be told (contract section 3)."""
+"""Where a direct request may end: at one route, or at several where that cannot be told (protocol.md#admission)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a limit counts: functions of a request (contract section 3)."""
+"""Whom a limit counts: functions of a request (protocol.md#admission)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Limit:
     default: ``by_client``. ``methods``: only these, GET standing for HEAD too; ``routes``: only these templates, as for
     ``exclude``: ``[METHOD ]template``, ``/*`` at the end for all below; ``limit``: only routes marked with this name,
     ``@batchable(limit=…)``. A request must meet all that are given; an action without a usable method meets only a limit that
-    gives none of them (contract section 3). What may meet them, as nobody can tell its route, counts.
+    gives none of them (protocol.md#admission). What may meet them, as nobody can tell its route, counts.
 
     Raises TypeError or ValueError, naming the argument.
     """

@@ -1,4 +1,4 @@
-"""LimitMiddleware: the limiter of direct requests, which counts them as it counts actions (contract section 3)."""
+"""LimitMiddleware: the limiter of direct requests, which counts them as it counts actions (protocol.md#admission)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def asana_limits(*, per_minute: int = 1500, search_routes: Iterable[str] | None 
     once 50 reads and 15 writes.
 
     A search is what is marked ``@batchable(limit="search")``, or has one of the templates ``search_routes``. Asana also lets
-    refused requests count; here they do not (contract section 3).
+    refused requests count; here they do not (protocol.md#admission).
     """
     if search_routes is None:
         search = Rate(60, 60, name="searches", key=key, limit="search")

@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """One result as the client reads it (contract section 5).
+    """One result as the client reads it (protocol.md#the-answer).
 
     ``headers`` by lower-case name; ``body`` what its JSON says, a string for text, bytes where it is binary, ``{}`` where empty.
     """

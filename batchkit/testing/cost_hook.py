@@ -1,4 +1,4 @@
-"""A check for a host's own tests: that its cost hook keeps what contract section 3 promises to clients."""
+"""A check for a host's own tests: that its cost hook keeps what protocol.md#admission promises to clients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def check_cost_hook(
     headers: Mapping[str, str] | None = None,
     patience: float = 5.0,
 ) -> None:
-    """Hold a cost hook to contract section 3, by batches to a real ``BatchEndpoint`` that it charges for.
+    """Hold a cost hook to protocol.md#admission, by batches to a real ``BatchEndpoint`` that it charges for.
 
     Checked are: a refused batch consumes nothing, not even one larger than the whole limit; concurrent batches never
     over-admit, and burn nothing; what is charged is ``Batch.cost``, refused actions included, by one call per batch; a

@@ -1,4 +1,4 @@
-"""A check for a host's own tests: that its actions are what the same requests are alone (contract sections 2 and 5)."""
+"""A check for a host's own tests: that its actions are what the same requests are alone (protocol.md#an-action)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = ["CostHookError", "Testbed"]
 
 
 class CostHookError(AssertionError):
-    """A cost hook breaks a promise of contract section 3: the message says which, and what to do about it."""
+    """A cost hook breaks a promise of protocol.md#admission: the message says which, and what to do about it."""
 
 
 class Testbed:

@@ -1,4 +1,4 @@
-"""Random hosts, random requests: what each is answered alone it is answered in a batch, or the 400 that the contract names."""
+"""Random hosts, random requests: what each is answered alone it is answered in a batch, or the 400 that the protocol names."""
 
 from __future__ import annotations
 

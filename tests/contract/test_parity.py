@@ -1,7 +1,7 @@
 """An action in a batch is exactly the request it would have been alone, and is never anything to its neighbours.
 
 Hosts, stacks of middleware, handlers and actions are generated. Each action is sent alone and all of them in one batch, through
-the same app. What it is as a request, and how its answer stands in that of the batch, is worked out here from the contract
+the same app. What it is as a request, and how its answer stands in that of the batch, is worked out here from the protocol
 (sections 2 and 5), so that nothing of the library judges itself.
 """
 
@@ -644,7 +644,7 @@ scalars = (
 # An object as JSON, and the strings that each of its values stands for in a query.
 parameters = st.lists(
     st.tuples(
-        # Which the contract wants in the options.
+        # Which the protocol wants in the options.
         texts.filter(lambda name: name not in ("limit", "offset") and not name.startswith("opt_")),
         scalars.map(lambda scalar: (scalar[0], [scalar[1]]))
         | st.lists(scalars, max_size=3).map(
@@ -1044,7 +1044,7 @@ def entry(path: str, method: str = "get", **more: Any) -> str:
     return json.dumps({"relative_path": path, "method": method, **more})
 
 
-# What actions are answered, in the words of the contract's section 2.
+# What actions are answered, in the words of protocol.md#which-action-may-run.
 CROWD: dict[int, list[str]] = {
     201: [
         entry("/echo/a", data={"n": 1}, options={"limit": 2}),

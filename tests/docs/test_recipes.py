@@ -1,4 +1,4 @@
-"""The README's hooks for limiters that a host already has, held to the contract with the real libraries."""
+"""The README's hooks for limiters that a host already has, held to the protocol with the real libraries."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class DemoUser:
 
 
 def answered_as_the_prose_says(response: Any, case: schemathesis.Case[Any]) -> None:
-    """What the description says of actions only in words, and contract sections 1 and 2: 200 with one result for each."""
+    """What the description says of actions only in words, and protocol.md#the-batch-request: 200 with one result for each."""
     body: Any = case.body
     actions = body["data"].get("actions") if isinstance(body, dict) and isinstance(body.get("data"), dict) else None
     if response.status_code == 200:

@@ -1,4 +1,4 @@
-"""Whom a limit counts: clients, not spellings (contract section 3)."""
+"""Whom a limit counts: clients, not spellings (protocol.md#admission)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which limits a request meets where its route cannot be told: each that could cover it, never none (contract section 3)."""
+"""Which limits a request meets where its route cannot be told: each that could cover it, never none (protocol.md#admission)."""
 
 from __future__ import annotations
 

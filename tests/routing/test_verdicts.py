@@ -1,4 +1,4 @@
-"""The verdict falls at the router (contract section 2, "Which action may run"): who would not get there alone learns nothing."""
+"""The verdict falls at the router (protocol.md#which-action-may-run): who would not get there alone learns nothing."""
 
 from __future__ import annotations
 

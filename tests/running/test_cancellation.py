@@ -1,4 +1,4 @@
-"""Deadlines that hold and cancellations that are told apart (contract section 4)."""
+"""Deadlines that hold and cancellations that are told apart (protocol.md#running)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each action has a task and a context of its own: what it leaves behind there touches nobody (contract section 4)."""
+"""Each action has a task and a context of its own: what it leaves behind there touches nobody (protocol.md#running)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _OPTIONS = {parameter: option for option, parameter in _PARAMETERS.items()}
 
 
 class Asana(Dialect):
-    """As Asana's own API has it (contract section 2)."""
+    """As Asana's own API has it (protocol.md#an-action)."""
 
     guide = (
         'The data of a post, put or patch is sent to its endpoint as {"data": …}; that of a get, head or delete becomes its '

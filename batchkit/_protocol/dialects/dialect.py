@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any, cast
@@ -78,6 +78,13 @@ class Dialect:
     status_key = "status_code"
     body_key = "body"
     guide: str
+
+    def __init__(self) -> None:
+        # What stands before the results in an answer, and what follows them.
+        self.around_results = _around(self.results_at)
+        self._start = b'{"%b":%%d,"headers":%%b,"%b":' % (self.status_key.encode(), self.body_key.encode())
+        # There are 800 statuses.
+        self._bare_start_of = cache(lambda status_code: self._start % (status_code, b"{}"))
 
     @property
     def encoding_key(self) -> str:
@@ -285,20 +292,6 @@ class Dialect:
         raise NotImplementedError
 
     # Results and errors → their JSON.
-
-    @cached_property
-    def around_results(self) -> tuple[bytes, bytes]:
-        """What stands before the results in an answer, and what follows them."""
-        return _around(self.results_at)
-
-    @cached_property
-    def _start(self) -> bytes:
-        return b'{"%b":%%d,"headers":%%b,"%b":' % (self.status_key.encode(), self.body_key.encode())
-
-    @cached_property
-    def _bare_start_of(self) -> Callable[[int], bytes]:
-        # There are 800 statuses.
-        return cache(lambda status_code: self._start % (status_code, b"{}"))
 
     def result(self, action: Record, headers: Mapping[str, str], form: Form, body: bytes) -> tuple[bytes, bytes, bytes]:
         """The JSON of the result of ``action``: what stands before its body, the body, and what follows it.

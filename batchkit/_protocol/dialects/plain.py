@@ -11,7 +11,7 @@ __all__ = ["Plain"]
 
 
 class Plain(Dialect):
-    """The same envelope, and in it requests of any API (contract section 2)."""
+    """The same envelope, and in it requests of any API (protocol.md#an-action)."""
 
     guide = (
         "The data of a post, put or patch is the body that its endpoint receives; that of a get, head or delete becomes its "

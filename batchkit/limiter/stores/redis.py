@@ -1,4 +1,4 @@
-"""Counting in a Redis or Valkey, for all processes and machines that share it (contract section 3)."""
+"""Counting in a Redis or Valkey, for all processes and machines that share it (protocol.md#admission)."""
 
 from __future__ import annotations
 
