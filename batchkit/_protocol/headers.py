@@ -77,7 +77,10 @@ def fields(scope: Scope, *names: bytes) -> list[bytes]:
     found: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:
         if name in names:
-            found.setdefault(name, []).append(value)
+            if name in found:
+                found[name].append(value)
+            else:
+                found[name] = [value]
     return [value if len(value := b", ".join(found.get(name, ()))) <= LONGEST_FIELD else b"," for name in names]
 
 
@@ -92,12 +95,14 @@ def line_type(scope: Scope) -> bytes | None:
 
     See protocol.md#results-as-they-come.
     """
-    (accept,) = fields(scope, b"accept")
-    accept = accept.lower()
-    if b"jsonl" not in accept and b"ndjson" not in accept:
-        # As nearly always: there is nothing to weigh.
+    for name, value in scope["headers"]:
+        if name == b"accept" and b"json" in value.lower():
+            break
+    else:
+        # As mostly: there is nothing to weigh.
         return None
-    qualities = _qualities(accept)
+    (accept,) = fields(scope, b"accept")
+    qualities = _qualities(accept.lower())
     quality, media_type = max((qualities.get(name, 0.0), name) for name in _LINE_TYPES)
     return media_type if quality > 0 and quality >= qualities.get(b"application/json", 0.0) else None
 

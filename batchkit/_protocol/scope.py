@@ -82,7 +82,10 @@ def frame(
     ``in_lines`` is True where the answer goes in lines: its actions do not see that lines were asked for. ``withheld`` are the
     names of header fields that stay behind, ``scope_keys`` the keys of the scope that go along, their values as they are.
     """
-    shared = {**_OWN, **{key: scope[key] for key in scope_keys if key in scope}}
+    shared = _OWN.copy()
+    for key in scope_keys:
+        if key in scope:
+            shared[key] = scope[key]
     # 2.4: a streaming response need not listen for the disconnect beside its work, it runs to its end.
     shared["asgi"] = {"version": scope.get("asgi", {}).get("version", "3.0"), "spec_version": "2.4"}
     root_path = scope.get("root_path", "")
