@@ -13,7 +13,7 @@ from batchkit.limiter.stores.memory import MemoryStore
 from batchkit.limiter.stores.store import Charge, Claim, Holding, Refusal, Store
 from batchkit.model import Action
 
-__all__ = ["Admission", "Upload"]
+__all__ = ["Admission", "LimiterUpload"]
 
 
 class Admission:
@@ -28,7 +28,7 @@ class Admission:
         self.limiter = limiter
         self.waits = store.waits
         self.promised: Sequence[Action] = ()
-        self.upload: Upload | None = None
+        self.upload: LimiterUpload | None = None
         self._first = 0
         self._units: dict[tuple[Rate, str], int] = {}
         self._slots: dict[tuple[Concurrency, str], list[Action]] = {}
@@ -113,7 +113,7 @@ class Admission:
             self._holding.give_back(self._first + action.index)
 
 
-class Upload:
+class LimiterUpload:
     """One slot of each limit and key of ``slots``, which could cover an action of this batch; it then is one of the batch's own.
 
     It is held in ``gate`` from the start: the store itself, or the memory of this process, as a store that ``waits`` is not asked

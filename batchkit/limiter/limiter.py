@@ -18,7 +18,7 @@ from batchkit._arguments import nearest
 from batchkit._record import Record
 from batchkit._routing.table import Entry
 from batchkit._routing.templates import unmet
-from batchkit.limiter.decision import Admission, Upload
+from batchkit.limiter.decision import Admission, LimiterUpload
 from batchkit.limiter.ends import End
 from batchkit.limiter.keys import COMMON, Keys, by_client, key_of
 from batchkit.limiter.limits import Concurrency, Limit
@@ -85,7 +85,7 @@ class Limiter:
                 group, last = alike.setdefault(limits, []), limits
             group.append(action)
         for upload in batch.uploads:
-            if isinstance(upload, Upload) and upload.limiter is self:
+            if isinstance(upload, LimiterUpload) and upload.limiter is self:
                 admission.upload = upload
         if (
             batch.scope.get(EARLY) is self
@@ -132,7 +132,7 @@ class Limiter:
                 reading: Any = endpoint
                 reading.uploads.append(self.upload)
 
-    def upload(self, scope: Scope) -> Upload:
+    def upload(self, scope: Scope) -> LimiterUpload:
         """What the batch with this scope holds while its body is read. Raises TooManyRequests."""
         keys = Keys(Request(scope))
         slots = [(limit, key) for limit in self.of_uploads if (key := keys.of_upload(limit.key, limit.name)) is not None]
@@ -141,7 +141,7 @@ class Limiter:
             shared, action = Admission(self.store, self), Action(0)
             for limit, key in slots:
                 shared.ask(limit, key, [action])
-        return Upload(self, keys, slots, self.gate, shared)
+        return LimiterUpload(self, keys, slots, self.gate, shared)
 
     def unmet(self, entries: Sequence[Entry]) -> Iterator[str]:
         """What to say of limits that count nothing, as ``entries``, all routes, have none of theirs; and of a limiter that direct
