@@ -40,7 +40,7 @@ from batchkit.console import asks_for_page, page
 from batchkit.errors import BatchError
 from batchkit.model import Batch
 from batchkit.openapi import in_one_piece
-from batchkit.settings import FreesEndpoint, Settings
+from batchkit.settings import Settings
 
 __all__ = ["BatchEndpoint"]
 
@@ -118,8 +118,8 @@ class BatchEndpoint:
                     raise TypeError(f"plugins: {plugin!r}: its action(app) returned {self._around_actions!r}: return an ASGI app")
         self.uploads: list[Callable[[Scope], Upload]] = []
         # A limiter that direct requests meet as well is told which endpoint's own POST costs nothing.
-        if isinstance(settings.cost_hook, FreesEndpoint):
-            settings.cost_hook.free(self)
+        if (free := getattr(settings.cost_hook, "free", None)) is not None:
+            free(self)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from starlette.types import ASGIApp
 
@@ -28,7 +28,6 @@ which is entered for the life of the app; and a context that it gives may say ``
 """
 
 
-@runtime_checkable
 class FreesEndpoint(Protocol):
     """A cost hook that counts direct requests as well, and so must know whose own POST costs nothing."""
 
@@ -37,7 +36,6 @@ class FreesEndpoint(Protocol):
         ...
 
 
-@runtime_checkable
 class KnowsRoutes(Protocol):
     """A cost hook that means some routes of the host."""
 
