@@ -9,7 +9,7 @@ from asyncio import Task
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeGuard
@@ -31,7 +31,9 @@ __all__ = ["Dispatch", "collect", "enter"]
 
 
 # A task takes its first step as it is made, where Python has that: what waits for nothing costs no turn of the loop.
-_EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_begun: Callable[..., Task[None]] = Task
+if sys.version_info >= (3, 12):
+    _begun = partial(Task, eager_start=True)
 
 
 async def enter(scope: Scope, receive: Receive, send: Send) -> None:
@@ -220,7 +222,7 @@ class Dispatch:
                     continue
                 try:
                     # Not by the loop's task factory, which is the host's affair.
-                    task = Task(exchange.run(), loop=self._loop, name="batchkit action", context=self._context.copy(), **_EAGERLY)
+                    task = _begun(exchange.run(), loop=self._loop, name="batchkit action", context=self._context.copy())
                 except KeyboardInterrupt as interrupt:
                     # Out of a first step: it ends the loop, as out of any other.
                     self._loop.call_soon(_interrupt, interrupt)
