@@ -6,15 +6,12 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Action", "Batch", "Result", "current_action"]
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from anyio import Event, create_task_group
+from anyio.lowlevel import cancel_shielded_checkpoint
 from starlette.types import Send
 
 from batchkit._protocol.answer import encode_line
@@ -47,6 +48,12 @@ class Lines:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._run, name="batchkit lines")
+        try:
+            # Its task has its first step before any action has: cancelled before that, anyio would warn of it.
+            await cancel_shielded_checkpoint()
+        except BaseException as error:
+            await self._tasks.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(

@@ -249,6 +249,23 @@ async def test_a_batch_cancelled_before_the_first_step_of_its_actions_leaves_not
 
 
 @ASYNCIO
+async def test_a_handler_that_cancels_all_tasks_of_its_batch_in_its_first_step_leaves_nothing() -> None:
+    """“Nothing of one action is visible to another”, nor warned of: what the batch has begun besides has had its first step."""
+
+    async def cancels(request: Request) -> Response:
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("batchkit") and task is not asyncio.current_task():
+                task.cancel()
+        return Response()
+
+    client = Client(action("/cancels"))
+    app = hosting(Route("/cancels", cancels))
+    with anyio.fail_after(20):
+        await app({**POST, "headers": [JSON, (b"accept", b"application/x-ndjson")]}, client.receive, client.send)
+    gc.collect()
+
+
+@ASYNCIO
 async def test_two_native_cancellations_in_a_row_wait_for_the_work_all_the_same() -> None:
     """“a real cancellation from outside go[es] through”, however often: what is shielded is waited for."""
     started, let_go, ended = anyio.Event(), anyio.Event(), []
