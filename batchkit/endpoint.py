@@ -26,7 +26,7 @@ from batchkit._protocol.answer import encode, encode_error
 from batchkit._protocol.headers import line_type
 from batchkit._protocol.request import decode
 from batchkit._record import Record
-from batchkit._routing.fastapi import SIGNATURE
+from batchkit._routing.fastapi_description import SIGNATURE
 from batchkit._routing.marks import not_batchable
 from batchkit._routing.mounting import Hosts
 from batchkit._running.admission import FREE, admit

@@ -1,84 +1,53 @@
-"""What FastAPI, which looks into what it serves, is told of a batch endpoint; FastAPI itself is not imported."""
+"""FastAPI's included routers, each one route to Starlette, as its public functions show them; FastAPI itself is not imported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, NoReturn
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from batchkit._routing.marks import not_batchable
-from batchkit.openapi import name_of, operation, replaced, schemas
-from batchkit.settings import Settings
+from starlette.routing import BaseRoute, Host, Router
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from batchkit._routing.standard import departure
 
-__all__ = ["SIGNATURE", "show_in_fastapi"]
+__all__ = ["every_route", "has_low_priority_routes", "included_departure", "unfolded"]
 
 
-class NoParameter:
-    """What an endpoint's signature has in place of types: FastAPI, which would take the three for parameters of the request where
-    somebody writes ``app.post("/batch")(endpoint)``, asks Pydantic what this is.
-    """
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> NoReturn:
-        raise TypeError("A BatchEndpoint is an ASGI app, and no path operation: write endpoint.mount_to(app, '/batch')")
-
-
-SIGNATURE = Signature(
-    [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=NoParameter) for name in ("scope", "receive", "send")]
-)
+def included_departure(route: Any) -> str | None:
+    """As ``departure``, of a router that FastAPI includes and all that is in it, as far as it is included too."""
+    if (own := departure(route.original_router)) is not None:
+        return own
+    for each in route.original_router.routes:
+        if isinstance(each, Host):
+            # FastAPI makes a new router for it with each change of the routes, at which no guard stands.
+            return "Host"
+        if (own := included_departure(each) if hasattr(each, "original_router") else departure(each)) is not None:
+            return own
+    return None
 
 
-def show_in_fastapi(router: Any, path: str, settings: Settings, *, whole: bool) -> None:
-    """Put the batch endpoint at ``path`` of a FastAPI router into every description made of its routes, the host's own included.
-
-    FastAPI describes only routes of its own kind. This one stands behind the endpoint's, so no request comes to it. ``whole`` is
-    whether the router is that of an app; one that may be included, more than once even, has a name made by FastAPI.
-    """
-    named = schemas(settings)
-
-    @not_batchable
-    async def batch(request: BaseModel) -> None:
-        raise NotImplementedError("stands for the batch endpoint in FastAPI's description")
-
-    responses: dict[int | str, dict[str, Any]] = {}
-    described = operation(settings)
-    for status, response in described["responses"].items():
-        content = response.pop("content", None)
-        responses[status] = response if content is None else {**response, "model": _model(name_of(content), named)}
-    batch.__annotations__["request"] = _model(name_of(described["requestBody"]["content"]), named)
-    taken = not whole or any(getattr(route, "operation_id", None) == described["operationId"] for route in router.routes)
-    router.add_api_route(
-        path,
-        batch,
-        methods=["POST"],
-        operation_id=None if taken else described["operationId"],
-        tags=described["tags"],
-        summary=described["summary"],
-        description=described["description"],
-        response_description=described["responses"]["200"]["description"],
-        responses=responses,
-    )
+def has_low_priority_routes(router: Router) -> bool:
+    """Whether FastAPI would try routes, of a frontend, that no public function shows, where no other takes a request."""
+    shown = getattr(router, "_iter_low_priority_routes", None)
+    return shown is not None and next(iter(shown()), None) is not None
 
 
-def _model(name: str, named: Mapping[str, dict[str, Any]]) -> type[BaseModel]:
-    """A model for FastAPI, which finds a place, and a name that is free, for it and for what it refers to."""
-    from pydantic import BaseModel, GetJsonSchemaHandler, create_model
+def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes that a table depends on. FastAPI keeps an included router as one route, which follows that router."""
+    for route in routes:
+        yield route
+        if (router := getattr(route, "original_router", None)) is not None:
+            yield from every_route(router.routes)
 
-    parts: dict[str, Any] = {}
-    replaced(named[name], lambda part: parts.setdefault(part, (_model(part, named), ...)))
 
-    class Described(BaseModel):
-        @classmethod
-        def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-            described = handler(schema)
-            whole = handler.resolve_ref_schema(described)
-            references = whole.pop("properties", {})
-            whole.clear()
-            whole.update(replaced(named[name], references.__getitem__))
-            return described
-
-    model: type[BaseModel] = create_model(name, __base__=Described, __module__=__name__, **parts)
-    return model
+def unfolded(routes: Iterable[BaseRoute]) -> Iterator[Any]:
+    """The routes with those of included routers in their places, as FastAPI's public function shows them."""
+    iter_route_contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    for route in routes:
+        if hasattr(route, "original_router"):
+            if iter_route_contexts is None:
+                raise RuntimeError("This FastAPI does not show the routes of included routers: pip install -U fastapi")
+            # What has a way of its own in it can only be asked as a whole.
+            yield from iter_route_contexts([route]) if included_departure(route) is None else [route]
+        else:
+            yield route

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Scope
 from batchkit._protocol.paths import parent
 from batchkit._protocol.scope import Frame, frame
 from batchkit._routing.allow_list import allow_list
-from batchkit._routing.fastapi import show_in_fastapi
+from batchkit._routing.fastapi_description import show_in_fastapi
 from batchkit._routing.guard import Guards
 from batchkit._routing.resolve import Resolver
 from batchkit._routing.table import routed

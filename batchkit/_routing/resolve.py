@@ -13,10 +13,10 @@ from batchkit._protocol.answer import error_result
 from batchkit._protocol.dialects import DIALECTS
 from batchkit._protocol.scope import Frame
 from batchkit._record import Record
+from batchkit._routing.fastapi import has_low_priority_routes
 from batchkit._routing.find import Found, find
 from batchkit._routing.guard import Guards
 from batchkit._routing.matching import FULL
-from batchkit._routing.standard import has_low_priority_routes
 from batchkit._routing.table import Table
 from batchkit.errors import MAY_NOT_RUN, InvalidAction, NotBatchable
 from batchkit.settings import Settings

@@ -10,15 +10,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
-from starlette.routing import Host, Router
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 __all__ = [
     "LIBRARIES",
     "answers_405",
     "departure",
-    "has_low_priority_routes",
-    "included_departure",
     "is_plain_endpoint",
     "router_of",
 ]
@@ -40,19 +38,6 @@ def departure(thing: object) -> str | None:
     return _own(thing, _ROUTER if isinstance(thing, Router) else _ROUTE)
 
 
-def included_departure(route: Any) -> str | None:
-    """As ``departure``, of a router that FastAPI includes and all that is in it, as far as it is included too."""
-    if (own := departure(route.original_router)) is not None:
-        return own
-    for each in route.original_router.routes:
-        if isinstance(each, Host):
-            # FastAPI makes a new router for it with each change of the routes, at which no guard stands.
-            return "Host"
-        if (own := included_departure(each) if hasattr(each, "original_router") else departure(each)) is not None:
-            return own
-    return None
-
-
 def is_plain_endpoint(route: Any, app: object) -> bool:
     """Whether ``app``, that of a route, calls the function that is its endpoint, and nothing else before."""
     own_handler = _definer(type(getattr(route, "original_route", route)), "get_route_handler")
@@ -62,12 +47,6 @@ def is_plain_endpoint(route: Any, app: object) -> bool:
 def answers_405(endpoint: type[HTTPEndpoint]) -> bool:
     """Whether Starlette's own code answers for a method that this class does not have."""
     return not any(_definer(endpoint, name) for name in _ENDPOINT)
-
-
-def has_low_priority_routes(router: Router) -> bool:
-    """Whether FastAPI would try routes, of a frontend, that no public function shows, where no other takes a request."""
-    shown = getattr(router, "_iter_low_priority_routes", None)
-    return shown is not None and next(iter(shown()), None) is not None
 
 
 def router_of(app: ASGIApp) -> Router | None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
-import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from types import FunctionType, MethodType
 from typing import Any, Protocol
 
@@ -19,9 +18,10 @@ from starlette.routing import BaseRoute, Host, Mount, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from batchkit._routing.fastapi import every_route, included_departure, unfolded
 from batchkit._routing.marks import Mark, MarkedApp, lacks, layers, read_mark
 from batchkit._routing.matching import first_segment, matcher, matches_by_path
-from batchkit._routing.standard import departure, included_departure, is_plain_endpoint, router_of
+from batchkit._routing.standard import departure, is_plain_endpoint, router_of
 from batchkit.model import METHODS
 from batchkit.settings import Settings, settings_of
 
@@ -201,7 +201,7 @@ class Table:
     def is_current(self) -> bool:
         """Whether the routes are still those that were last read."""
         routes = self.source.routes
-        watched = routes if self._plain else list(_watched(routes))
+        watched = routes if self._plain else list(every_route(routes))
         # By identity: routes are equal by path, endpoint and methods, whatever middleware they have.
         return len(self._watched) == len(watched) and all(map(operator.is_, self._watched, watched))
 
@@ -212,9 +212,9 @@ class Table:
         if not self.is_current():
             self.version += 1
             routes = self.source.routes
-            self._watched = list(_watched(routes))
+            self._watched = list(every_route(routes))
             self._plain = not any(hasattr(route, "original_router") for route in routes)
-            self._index([Entry(route, self) for route in (routes if self._plain else _leaves(routes))])
+            self._index([Entry(route, self) for route in (routes if self._plain else unfolded(routes))])
         return True
 
     def _index(self, entries: list[Entry]) -> None:
@@ -277,24 +277,3 @@ def _layers(route: Mount | Host) -> list[ASGIApp]:
             break
         app = getattr(app, "app", None)
     return layers
-
-
-def _watched(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """All routes that a table depends on. FastAPI keeps an included router as one route, which follows that router."""
-    for route in routes:
-        yield route
-        if (router := getattr(route, "original_router", None)) is not None:
-            yield from _watched(router.routes)
-
-
-def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Any]:
-    """The routes with those of included routers in their places, as FastAPI's public function shows them."""
-    iter_route_contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
-    for route in routes:
-        if hasattr(route, "original_router"):
-            if iter_route_contexts is None:
-                raise RuntimeError("This FastAPI does not show the routes of included routers: pip install -U fastapi")
-            # What has a way of its own in it can only be asked as a whole.
-            yield from iter_route_contexts([route]) if included_departure(route) is None else [route]
-        else:
-            yield route

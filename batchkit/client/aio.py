@@ -11,7 +11,7 @@ from anyio import CancelScope, Event, move_on_after, sleep
 from anyio.lowlevel import current_token
 
 from batchkit.client.conversation import Alone, Call, Conversation, Send, Wait, conversation, fail
-from batchkit.client.requests import Draft, draft_of
+from batchkit.client.drafts import Draft, draft_of
 from batchkit.client.server import Options, Server, check_request
 from batchkit.client.window import Gathering, Windows
 

@@ -10,7 +10,7 @@ from anyio import create_task_group
 
 from batchkit.client.aio import talk
 from batchkit.client.conversation import Alone, Call, Conversation, conversation, fail
-from batchkit.client.requests import draft_of
+from batchkit.client.drafts import draft_of
 from batchkit.client.server import Options, Server, read_url
 from batchkit.client.sync import Talk
 from batchkit.client.window import Gathering, Windows

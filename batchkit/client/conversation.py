@@ -12,7 +12,7 @@ import httpx2
 
 from batchkit._protocol.content import media_type
 from batchkit._protocol.dialects import DIALECTS, ReadResult
-from batchkit.client.requests import Draft
+from batchkit.client.drafts import Draft
 from batchkit.client.responses import copy, is_refusal, read_line, read_results, response_of
 from batchkit.client.server import Server, shown
 

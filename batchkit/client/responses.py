@@ -11,7 +11,7 @@ import msgspec
 
 from batchkit._protocol.content import is_charset, media_type
 from batchkit._protocol.dialects import Dialect, ReadResult
-from batchkit.client.requests import Draft
+from batchkit.client.drafts import Draft
 from batchkit.errors import MAY_NOT_RUN
 
 __all__ = ["copy", "is_refusal", "read_line", "read_results", "response_of"]

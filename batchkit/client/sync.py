@@ -10,7 +10,7 @@ from typing import Unpack
 import httpx2
 
 from batchkit.client.conversation import Alone, Call, Chunk, Conversation, Send, Wait, conversation, fail
-from batchkit.client.requests import Draft, draft_of
+from batchkit.client.drafts import Draft, draft_of
 from batchkit.client.server import Options, Server, check_request
 from batchkit.client.window import Gathering, Windows
 

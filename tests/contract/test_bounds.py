@@ -28,7 +28,7 @@ from starlette.routing import Route
 from batchkit import BatchEndpoint, batchable
 from batchkit._protocol import request as protocol
 from batchkit.client.conversation import Call, conversation
-from batchkit.client.requests import Draft, draft_of
+from batchkit.client.drafts import Draft, draft_of
 from batchkit.client.server import Server
 from batchkit.client_js import client_version
 from tests.asgi import request

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from batchkit._protocol.headers import WITHHELD
 from batchkit._protocol.request import decode
 from batchkit.client import AsyncBatchTransport, BatchClient, BatchTransport
-from batchkit.client.requests import draft_of
+from batchkit.client.drafts import draft_of
 from batchkit.client.server import MOST_REFUSED, Server
 from batchkit.settings import Settings
 from tests.steps import counted
