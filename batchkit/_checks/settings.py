@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from starlette.applications import Starlette
 from starlette.routing import Router
 
-from batchkit._arguments import check_app, check_base_path, check_choice, check_count, check_seconds, strings
-from batchkit._checks.hooks import check_hook, check_plugin
+from batchkit._arguments import check_app, check_base_path, check_choice, check_count, check_function, check_seconds, strings
+from batchkit._checks.plugins import check_plugin
 from batchkit._protocol.dialects import DIALECTS
 from batchkit._protocol.headers import NEVER_SHOWN, SHOWN, WITHHELD
 from batchkit._protocol.scope import OWN_KEYS, SCOPE_KEYS
@@ -57,7 +57,8 @@ def checked(settings: Settings) -> Settings:
     if settings.host is not None:
         check_app("host", settings.host)
     if settings.cost_hook is not None:
-        check_hook("cost_hook", settings.cost_hook)
+        # With limiter_errors="allow" nothing would be charged.
+        check_function("cost_hook", settings.cost_hook, "the Batch")
     check_base_path(settings.base_path)
     for name in ("require_json", "console", "client_js"):
         if not isinstance(getattr(settings, name), bool):

@@ -1,14 +1,12 @@
-"""What can be seen of a hook, a plugin or a host before it is ever called."""
+"""What can be seen of a plugin before it is ever called."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
 
 from batchkit._arguments import check_function
 
-__all__ = ["check_hook", "check_plugin"]
+__all__ = ["check_plugin"]
 
 # What a plugin's methods are called with, and what to write instead of one that would have to be awaited: what they raise is only
 # logged, so nobody would notice.
@@ -17,11 +15,6 @@ _METHODS = {
     "refused": (("the Batch", "the error"), "write def"),
     "action": (("the app",), "write def, and return an ASGI app"),
 }
-
-
-def check_hook(name: str, hook: Callable[..., Any]) -> None:
-    """Raise TypeError where ``hook`` cannot be called with a Batch: with ``limiter_errors="allow"`` nothing would be charged."""
-    check_function(name, hook, "the Batch")
 
 
 def check_plugin(plugin: object) -> None:
